@@ -1,0 +1,220 @@
+"""The one currency: an objective bound to a batch, or summed over many."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from thalweg.objective.ledger import Ledger
+from thalweg.objective.losses import AbstractOutputLoss
+from thalweg.objective.program import ModelProgram, Program
+from thalweg.vectors import Vector
+
+
+__all__ = ["AbstractClosure", "Closure", "Risk"]
+
+
+class AbstractClosure(ABC):
+    """A function of parameter space that is also a closure in torch's sense."""
+
+    params: Vector
+    ledger: Ledger
+
+    @abstractmethod
+    def __call__(self) -> Tensor:
+        """Zero the gradients, run forward and backward, return the loss: torch's contract."""
+
+    @abstractmethod
+    def value(self, theta: Vector | Tensor | None = None) -> Tensor:
+        """The loss at ``theta`` (default: the live parameters); a 0-dim tensor, no graph."""
+
+    @abstractmethod
+    def value_and_grad(self, theta: Vector | Tensor | None = None) -> tuple[Tensor, Vector]:
+        """The loss and its gradient at ``theta``; ``.grad`` is left alone."""
+
+    @final
+    def snapshot(self) -> Vector:
+        """A copy of the live parameters."""
+        return self.params.clone()
+
+
+@final
+class Closure(AbstractClosure):
+    """An objective bound to one batch; made by :meth:`Objective.closure`.
+
+    Called, it does what torch's closures do. The first call moves running statistics (BatchNorm)
+    as a training step does; later calls, and every evaluation at another point, leave the model's
+    buffers alone and draw the same random numbers (dropout) again: one closure is one function.
+
+    Args:
+        program: What computes the loss.
+        ledger: Where the cost is counted.
+
+    Example:
+        >>> model = torch.nn.Linear(2, 1)
+        >>> from thalweg.objective import Objective
+        >>> objective = Objective(model, torch.nn.functional.mse_loss)
+        >>> closure = objective.closure(torch.ones(4, 2), torch.ones(4, 1))
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> bool(optimizer.step(closure) > closure.value())
+        True
+        >>> closure.ledger.forward, closure.ledger.backward
+        (2, 1)
+    """
+
+    def __init__(self, program: Program, ledger: Ledger) -> None:
+        self.program = program
+        self.params = program.params
+        self.ledger = ledger
+        self._called = False
+
+    def __call__(self) -> Tensor:
+        """Zero the gradients, run forward and backward, return the loss (without graph)."""
+        return self.accumulate()[0]
+
+    def accumulate(self, into: Vector | None = None) -> tuple[Tensor, float]:
+        """One live forward and backward; the gradients replace ``.grad``, or are added to ``into``.
+
+        Args:
+            into: Where the gradient, times this batch's weight, is added. None: ``.grad``.
+
+        Returns:
+            The loss and the weight of this batch in a sum over batches.
+        """
+        settle, self._called = not self._called, True
+        with torch.enable_grad(), self.ledger.charge(forward=1, backward=1):
+            loss, weight = self.program.weighted(None, settle=settle)
+            _check_depends(loss)
+            if into is None:
+                for p in self.params:
+                    p.grad = None
+                loss.backward()
+            elif weight > 0:
+                grads = torch.autograd.grad(loss, self.params.tensors, materialize_grads=True)
+                into.add_(Vector(grads), alpha=weight)
+        return loss.detach(), weight
+
+    def value(self, theta: Vector | Tensor | None = None) -> Tensor:
+        """The loss at ``theta`` (default: the live parameters); a 0-dim tensor, no graph."""
+        return self.weighted_value(theta)[0]
+
+    def weighted_value(self, theta: Vector | Tensor | None = None) -> tuple[Tensor, float]:
+        """The loss at ``theta`` and the weight of this batch in a sum over batches."""
+        with torch.no_grad(), self.ledger.charge(forward=1):
+            loss, weight = self.program.weighted(self._parts(theta), settle=False)
+        return loss.detach(), weight
+
+    def value_and_grad(self, theta: Vector | Tensor | None = None) -> tuple[Tensor, Vector]:
+        """The loss and its gradient at ``theta``; ``.grad`` is left alone."""
+        loss, grads, _ = self.weighted_value_and_grad(theta)
+        return loss, grads
+
+    def weighted_value_and_grad(
+        self, theta: Vector | Tensor | None = None
+    ) -> tuple[Tensor, Vector, float]:
+        """The loss and gradient at ``theta``, and the weight of this batch in a sum."""
+        leaves = [t.detach().requires_grad_() for t in self._parts(theta) or self.params]
+        with torch.enable_grad(), self.ledger.charge(forward=1, backward=1):
+            loss, weight = self.program.weighted(leaves, settle=False)
+            _check_depends(loss)
+            grads = torch.autograd.grad(loss, leaves, materialize_grads=True)
+        return loss.detach(), Vector(grads), weight
+
+    @property
+    def loss_fn(self) -> AbstractOutputLoss | None:
+        """The loss as a function of outputs, where the objective has one."""
+        return getattr(self.program, "loss_fn", None)
+
+    def outputs(self, theta: Vector | Tensor | None = None) -> tuple[Any, Any]:
+        """The model's outputs at ``theta`` and the targets, with a graph where autograd is on.
+
+        Raises:
+            TypeError: If the objective is a plain function, or the model computes its own loss.
+        """
+        if not isinstance(self.program, ModelProgram):
+            raise TypeError("Closure.outputs: a plain function has a value but no outputs.")
+        with self.ledger.charge(forward=1):
+            return self.program.outputs(self._parts(theta))
+
+    def _parts(self, theta: Vector | Tensor | None) -> Sequence[Tensor] | None:
+        if isinstance(theta, Tensor):
+            if len(self.params) == 1 and theta.shape == self.params[0].shape:
+                return [theta]
+            return self.params.like(theta)
+        return theta
+
+
+@final
+class Risk(AbstractClosure):
+    r"""The empirical risk over many batches; made by :meth:`Objective.over`.
+
+    .. math:: R(\theta) = \sum_b \frac{c_b}{\sum_j c_j} L_b(\theta),
+
+    with each batch's own normaliser c (samples, entries, counted tokens): exactly the mean loss of
+    the concatenated data, ragged last batch included. Losses that sum are summed. A step on it is
+    gradient accumulation: ``optimizer.step(objective.over([first, second]))``.
+
+    Args:
+        closures: One closure for each batch.
+
+    Example:
+        >>> from thalweg.objective import Objective
+        >>> model = torch.nn.Linear(1, 1)
+        >>> objective = Objective(model, torch.nn.functional.mse_loss)
+        >>> x, y = torch.arange(3.0).reshape(3, 1), torch.ones(3, 1)
+        >>> risk = objective.over([(x[:2], y[:2]), (x[2:], y[2:])])
+        >>> bool((risk.value() - objective.closure(x, y).value()).abs() < 1e-6)
+        True
+    """
+
+    def __init__(self, closures: Sequence[Closure]) -> None:
+        self.closures = list(closures)
+        self.params = self.closures[0].params
+        self.ledger = self.closures[0].ledger
+        loss = self.closures[0].loss_fn
+        self._summed = loss is not None and loss.reduction == "sum"
+
+    def __call__(self) -> Tensor:
+        """Zero the gradients, accumulate over all batches, return the loss."""
+        gradient = self.params.zeros_like().detach()
+        terms = [closure.accumulate(into=gradient) for closure in self.closures]
+        value, total = self._mean(terms)
+        for p, g in zip(self.params, gradient.div_(total), strict=True):
+            p.grad = g
+        return value
+
+    def value(self, theta: Vector | Tensor | None = None) -> Tensor:
+        """The loss at ``theta`` (default: the live parameters); a 0-dim tensor, no graph."""
+        return self._mean([closure.weighted_value(theta) for closure in self.closures])[0]
+
+    def value_and_grad(self, theta: Vector | Tensor | None = None) -> tuple[Tensor, Vector]:
+        """The loss and its gradient at ``theta``; ``.grad`` is left alone."""
+        gradient = self.params.zeros_like().detach()
+        terms: list[tuple[Tensor, float]] = []
+        for closure in self.closures:
+            loss, part, weight = closure.weighted_value_and_grad(theta)
+            terms.append((loss, weight))
+            if weight > 0:
+                gradient.add_(part, alpha=weight)
+        value, total = self._mean(terms)
+        return value, gradient.div_(total)
+
+    def _mean(self, terms: list[tuple[Tensor, float]]) -> tuple[Tensor, float]:
+        """The weighted mean and what to divide by; a batch in which nothing counts has no part."""
+        counted = [(loss, weight) for loss, weight in terms if weight > 0]
+        if not counted:
+            raise ValueError("Objective.over(loader=...): no target in any batch counts.")
+        total = 1.0 if self._summed else sum(weight for _, weight in counted)
+        return torch.stack([loss * weight for loss, weight in counted]).sum() / total, total
+
+
+def _check_depends(loss: Tensor) -> None:
+    if not loss.requires_grad:
+        raise ValueError(
+            "Objective: the loss does not depend on any trainable parameter of the model; "
+            "look for a detach(), a no_grad() or frozen parameters."
+        )

@@ -1,0 +1,224 @@
+"""How a loss is computed at a point of parameter space, on one batch.
+
+A program is either a model with a loss or a plain function. It computes at the live parameters, or
+at any others without touching the model: buffers are copied, and whatever the first evaluation
+drew from torch's random generators is drawn again, so that a network with dropout is one function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol, final
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from thalweg.objective.losses import AbstractOutputLoss
+from thalweg.vectors import Vector
+
+
+__all__ = ["FunctionProgram", "ModelProgram", "Program", "forward_batch"]
+
+Forward = Callable[[nn.Module, Any], Any]
+
+
+class Program(Protocol):
+    """What a closure runs."""
+
+    params: Vector
+
+    def loss(self, theta: Sequence[Tensor] | None, *, settle: bool = False) -> Tensor:
+        """The loss at ``theta``, or at the live parameters; ``settle`` lets buffers move."""
+        ...
+
+    def weighted(self, theta: Sequence[Tensor] | None, *, settle: bool) -> tuple[Tensor, float]:
+        """The loss and the weight of this batch in a sum over batches."""
+        ...
+
+
+@final
+class Replay:
+    """The random state of the first evaluation, set again for each later one."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device if device.type == "cuda" else None
+        self._states: tuple[Tensor, Tensor | None] | None = None
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Run the first time as it comes, later times with the same draws."""
+        if self._states is None:
+            on_device = torch.cuda.get_rng_state(self._cuda) if self._cuda else None
+            self._states = torch.get_rng_state(), on_device
+            yield
+            return
+        with torch.random.fork_rng(devices=[self._cuda] if self._cuda else []):
+            host, on_device = self._states
+            torch.set_rng_state(host)
+            if on_device is not None:
+                torch.cuda.set_rng_state(on_device, self._cuda)
+            yield
+
+
+class _Wrapped(nn.Module):
+    """A model and what turns a batch into outputs, as one module for ``functional_call``."""
+
+    def __init__(self, model: nn.Module, forward: Forward) -> None:
+        super().__init__()
+        self.model = model
+        self._forward = forward
+        self.training = model.training
+
+    def forward(self, batch: Any) -> Any:
+        return self._forward(self.model, batch)
+
+
+@final
+class ModelProgram:
+    """A model, a loss and one batch."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        forward: Forward,
+        loss_fn: AbstractOutputLoss | None,
+        batch: Any,
+        count: Callable[[Any], float] | None,
+    ) -> None:
+        self._module = _Wrapped(model, forward)
+        named = {n: p for n, p in self._module.named_parameters() if p.requires_grad}
+        self._names = list(named)
+        self.params = Vector(named.values())
+        self.loss_fn = loss_fn
+        self.batch = batch
+        self._count = count
+        self._replay = Replay(self.params[0].device if len(self.params) else torch.device("cpu"))
+
+    def forward(self, theta: Sequence[Tensor] | None, *, settle: bool = False) -> Any:
+        """What the forward function returns: (outputs, targets), or the loss itself."""
+        with self._replay():
+            if theta is None and settle:
+                return self._module(self.batch)
+            values: dict[str, Tensor] = {n: b.clone() for n, b in self._module.named_buffers()}
+            if theta is not None:
+                values |= dict(zip(self._names, theta, strict=True))
+            return functional_call(self._module, values, (self.batch,))
+
+    def outputs(self, theta: Sequence[Tensor] | None) -> tuple[Any, Any]:
+        """The model's outputs and the targets.
+
+        Raises:
+            TypeError: If the forward function returns the loss alone.
+        """
+        result = self.forward(theta)
+        if self.loss_fn is None:
+            raise TypeError(
+                "Objective(loss_fn=None): the model computes its own loss, so its outputs and the "
+                "loss's curvature are not known apart. Pass a loss_fn(outputs, targets)."
+            )
+        return result
+
+    def loss(self, theta: Sequence[Tensor] | None, *, settle: bool = False) -> Tensor:
+        return self._loss_of(self.forward(theta, settle=settle))
+
+    def weighted(self, theta: Sequence[Tensor] | None, *, settle: bool) -> tuple[Tensor, float]:
+        result = self.forward(theta, settle=settle)
+        return self._loss_of(result), self._weight(result)
+
+    def _loss_of(self, result: Any) -> Tensor:
+        loss = result if self.loss_fn is None else self.loss_fn(*result)
+        return checked_scalar(loss, "Objective", "loss_fn" if self.loss_fn else "forward")
+
+    def _weight(self, result: Any) -> float:
+        if self._count is not None:
+            return float(self._count(self.batch))
+        if self.loss_fn is None:
+            return float(_first_tensor(self.batch).shape[0])
+        return 1.0 if self.loss_fn.reduction == "sum" else self.loss_fn.count(*result)
+
+
+@final
+class FunctionProgram:
+    """A plain function of one tensor."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor], x: Tensor) -> None:
+        self._function = function
+        self.params = Vector([x])
+        self._replay = Replay(x.device)
+
+    def loss(self, theta: Sequence[Tensor] | None, *, settle: bool = False) -> Tensor:
+        del settle  # a function has no buffers
+        (x,) = self.params if theta is None else theta
+        with self._replay():
+            value = checked_scalar(self._function(x), "Objective.of", "fn")
+        # A constant function has gradient zero, which autograd would refuse to compute.
+        return value if value.requires_grad or not x.requires_grad else value + 0.0 * x.sum()
+
+    def weighted(self, theta: Sequence[Tensor] | None, *, settle: bool) -> tuple[Tensor, float]:
+        return self.loss(theta, settle=settle), 1.0
+
+
+def forward_batch(labels: str, has_loss: bool) -> Forward:
+    """The default forward function: pairs (x, y), and mappings as Hugging Face models take them."""
+
+    def forward(model: nn.Module, batch: Any) -> Any:
+        if isinstance(batch, Mapping):
+            if not has_loss:
+                return _field(model(**batch), "loss")
+            inputs = {name: value for name, value in batch.items() if name != labels}
+            if labels not in batch:
+                raise KeyError(
+                    f"Objective(labels={labels!r}): the batch has no such key; it has "
+                    f"{', '.join(map(repr, batch))}."
+                )
+            return _field(model(**inputs), "logits"), batch[labels]
+        if isinstance(batch, (tuple, list)) and len(batch) == 2:
+            x, y = batch
+            outputs = model(*x) if isinstance(x, (tuple, list)) else model(x)
+            return outputs, y
+        raise TypeError(
+            f"Objective.closure: a batch must be (x, y) or a dict, got {type(batch).__name__}; "
+            "for any other form pass Objective(..., forward=lambda model, batch: ...)."
+        )
+
+    return forward
+
+
+def checked_scalar(loss: Any, where: str, name: str) -> Tensor:
+    """The loss as a 0-dim tensor.
+
+    Raises:
+        TypeError: If it is not a tensor.
+        ValueError: If it is not a scalar.
+    """
+    if not isinstance(loss, Tensor):
+        raise TypeError(f"{where}({name}=...): the loss must be a tensor, got {loss!r}.")
+    if loss.numel() != 1:
+        raise ValueError(
+            f"{where}({name}=...): the loss must be a scalar, got shape {tuple(loss.shape)}. "
+            "Take its mean over the batch."
+        )
+    return loss.reshape(())
+
+
+def _field(output: Any, name: str) -> Any:
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, Mapping):
+        return output[name]
+    return getattr(output, name) if hasattr(output, name) else output[0]
+
+
+def _first_tensor(batch: Any) -> Tensor:
+    if isinstance(batch, Tensor):
+        return batch
+    values = batch.values() if isinstance(batch, Mapping) else batch
+    for value in values if isinstance(values, Iterable) else ():
+        if isinstance(value, Tensor) and value.ndim:
+            return value
+    raise TypeError(
+        "Objective.over: the number of samples in a batch is unknown; "
+        "pass Objective(..., count=batch -> number)."
+    )

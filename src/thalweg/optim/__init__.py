@@ -1,0 +1,47 @@
+"""Optimizers: drop-in ``torch.optim.Optimizer`` classes on one lifecycle.
+
+Every method fills one or two of three seams, ``step = advance . descend . evaluate``; its rule is
+written once and reads like the paper's equation. :func:`catalogue` lists them all with what they
+need, keep and cost; :func:`create` makes one by name.
+"""
+
+from thalweg.optim.adagrad import Adagrad
+from thalweg.optim.adam import Adam, AdamW
+from thalweg.optim.averaging import WeightAveraging
+from thalweg.optim.base import AbstractOptimizer, Path, Piece, Point, Ray, StepInfo
+from thalweg.optim.catalogue import Entry, catalogue, create, resolve
+from thalweg.optim.first_order import AbstractFirstOrder
+from thalweg.optim.metadata import Common, Cost, Needs, Range, Reference, Slot
+from thalweg.optim.nesterov import Nesterov
+from thalweg.optim.rmsprop import RMSprop
+from thalweg.optim.sgd import SGD
+from thalweg.optim.wrapper import AbstractWrapper
+
+
+__all__ = [
+    "SGD",
+    "AbstractFirstOrder",
+    "AbstractOptimizer",
+    "AbstractWrapper",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Common",
+    "Cost",
+    "Entry",
+    "Needs",
+    "Nesterov",
+    "Path",
+    "Piece",
+    "Point",
+    "RMSprop",
+    "Range",
+    "Ray",
+    "Reference",
+    "Slot",
+    "StepInfo",
+    "WeightAveraging",
+    "catalogue",
+    "create",
+    "resolve",
+]

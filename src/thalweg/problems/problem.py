@@ -1,0 +1,356 @@
+"""What an optimizer is given: a model, a loss, data and a target, fixed and versioned.
+
+A :class:`TestFunction` is the same thing with a formula in the place of the data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import repeat
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from thalweg.errors import POSITIVE, bad_argument, integer_from
+from thalweg.objective import Objective
+from thalweg.problems import checks
+from thalweg.problems.data import Data, Pair, is_class_target
+from thalweg.problems.fingerprint import fingerprint, name_of
+from thalweg.problems.metric import ACCURACY, Metric, Target
+from thalweg.problems.point import Point, value_at
+from thalweg.problems.streams import generator, global_stream, minibatches
+
+
+__all__ = ["Problem", "TestFunction"]
+
+
+class _DataField:
+    """The field ``data``: takes a Data or a pair of inputs and targets, and gives a Data.
+
+    A descriptor, so that type checkers know both what goes in and what comes out.
+    """
+
+    def __get__(self, problem: object, owner: type | None = None) -> Data | None:
+        return None if problem is None else problem.__dict__["data"]
+
+    def __set__(self, problem: object, value: Data | tuple[object, object] | None) -> None:
+        if isinstance(value, (tuple, list)) and len(value) == 2:
+            value = Data.split(*value)
+        if not (value is None or isinstance(value, Data)):
+            raise bad_argument("Problem", "data", value, "a Data or a pair (inputs, targets)")
+        problem.__dict__["data"] = value
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A model, a loss, data, a batch size, a metric and a target: nothing that an optimizer chooses.
+
+    A seed gives two independent streams, one for the initial weights and one for the order of the
+    data, so that runs with the same seed are paired over optimizers. Where any ingredient changes,
+    so does the :attr:`fingerprint`; results of two fingerprints are not comparable.
+
+    Args:
+        name: What files and tables call it.
+        model: Builds the untrained model, drawing from torch's global generator.
+        loss: From outputs and targets to a scalar tensor, the mean over the batch.
+        data: A Data, or inputs and targets to be split by :meth:`Data.split`.
+        batch_size: Samples a step. None, or more than there are: all of them.
+        metric: Reported beside the loss. Default: accuracy where the targets are class numbers.
+        target: The value that counts as solved.
+        scale: Multiplies the learning rates that are searched, the same for every optimizer; for
+            a loss that is a sum over many outputs, about one over their number.
+        steps: Steps of a run where no budget is given.
+        version: To be changed when results would change though no ingredient here does.
+        title: One line for headings. Default: the name.
+        description: A paragraph for reports.
+        function: The function, where there is one in the place of data.
+
+    Raises:
+        ValueError: If an argument is not of the kind above. What shows only when the model runs
+            is checked by :meth:`check`.
+
+    Example:
+        >>> x = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+        >>> mine = Problem("mine", lambda: nn.Linear(3, 2), nn.functional.cross_entropy,
+        ...                data=(x, (x[:, 0] > 0).long())).check()
+        >>> model = mine.build(seed=1)
+        >>> sorted(mine.evaluate(model, "validation"))
+        ['loss', 'metric']
+    """
+
+    name: str
+    model: Callable[[], nn.Module]
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None
+    data: _DataField = _DataField()
+    batch_size: int | None = 64
+    metric: Metric | None = None
+    target: Target | None = None
+    scale: float = 1.0
+    steps: int = 400
+    version: str = "1"
+    title: str = ""
+    description: str = ""
+    function: TestFunction | None = None
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.name, str) and self.name):
+            raise bad_argument("Problem", "name", self.name, "a non-empty string")
+        if isinstance(self.model, nn.Module) or not callable(self.model):
+            allowed = "a function that builds the model, such as lambda: Net()"
+            raise bad_argument("Problem", "model", self.model, allowed)
+        integer_from(1).check("Problem", "steps", self.steps)
+        POSITIVE.check("Problem", "scale", self.scale)
+        if self.batch_size is not None and not integer_from(1).contains(self.batch_size):
+            raise bad_argument("Problem", "batch_size", self.batch_size, "an integer >= 1 or None")
+        self._check_source()
+        if self.metric is None and self.data and is_class_target(self.data.train[1]):
+            object.__setattr__(self, "metric", ACCURACY)
+        if not (self.metric is None or isinstance(self.metric, Metric)):
+            raise bad_argument("Problem", "metric", self.metric, "a Metric or None")
+        self._check_target()
+
+    def _check_source(self) -> None:
+        if (self.data is None) == (self.function is None):
+            raise ValueError(f"Problem {self.name!r}: give either data or a function.")
+        if self.function is not None:
+            if self.loss is not None:
+                raise bad_argument("Problem", "loss", self.loss, "None where there is a function")
+        elif not callable(self.loss) or isinstance(self.loss, type):
+            allowed = "a function of outputs and targets, such as torch.nn.functional.cross_entropy"
+            raise bad_argument("Problem", "loss", self.loss, allowed)
+
+    def _check_target(self) -> None:
+        if self.target is None:
+            return
+        if not isinstance(self.target, Target):
+            raise bad_argument("Problem", "target", self.target, "a Target or None")
+        if self.function is not None and self.target.quantity != "train_loss":
+            raise bad_argument("Problem", "target", self.target, "of train_loss for a function")
+        if self.target.quantity == "validation_metric" and self.metric is None:
+            raise bad_argument("Problem", "target", self.target, "of a loss: there is no metric")
+
+    def build(self, seed: int) -> nn.Module:
+        """The untrained model; its initial weights depend on ``seed`` and on nothing else.
+
+        Raises:
+            ValueError: If what is built is no module that can be trained.
+        """
+        with global_stream(seed, "initialisation"):
+            return checks.check_model(self._where, self.model())
+
+    def objective(self, model: nn.Module) -> Objective:
+        """The loss of ``model`` on this problem, still to be bound to a batch."""
+        if self.function is not None:
+            return Objective(model, None, forward=partial(value_at, self.function.fn))
+        return Objective(model, self.loss)
+
+    def batches(self, seed: int) -> Iterator[Pair]:
+        """Training batches without end; their order depends on ``seed`` and on nothing else.
+
+        Every epoch is a new permutation of all training samples. Batches are cut from the epochs
+        laid end to end: each has exactly ``batch_size`` samples and none is dropped, so that one
+        batch may hold the end of an epoch and the start of the next. A full batch keeps the
+        data's own order. A function has nothing to shuffle: its batch is a pair of zeros.
+        """
+        draws = generator(seed, "order")
+        if self.data is None:
+            return repeat((torch.zeros(1), torch.zeros(1)))
+        inputs, targets = self.data.train
+        if self.batch_size is None or self.batch_size >= len(inputs):
+            return repeat((inputs, targets))
+        return minibatches(inputs, targets, self.batch_size, draws)
+
+    def evaluate(self, model: nn.Module, split: str = "validation") -> dict[str, float | None]:
+        """The loss and the metric of ``model`` on all of a split, in evaluation mode.
+
+        No gradient is kept, and every layer's own mode is put back. A function has the same loss
+        on every split, and no metric (None).
+
+        Args:
+            model: A model that :meth:`build` made.
+            split: ``"train"``, ``"validation"``, or ``"test"`` (once, at the end of a run).
+
+        Raises:
+            ValueError: If there is no such split.
+        """
+        modes = {module: module.training for module in model.modules()}
+        model.eval()
+        try:
+            with torch.no_grad():
+                return self._scores(model, split)
+        finally:
+            for module, training in modes.items():
+                module.training = training
+
+    def _scores(self, model: nn.Module, split: str) -> dict[str, float | None]:
+        inputs, targets = self._pair(split)
+        outputs = torch.cat([model(chunk) for chunk in inputs.split(1024)])
+        metric = None if self.metric is None else float(self.metric.fn(outputs, targets))
+        return {"loss": float(self._criterion(outputs, targets)), "metric": metric}
+
+    def _pair(self, split: str) -> Pair:
+        """A split; of a function, the pair of zeros that stands for data."""
+        return self.data.of(split) if self.data else (torch.zeros(1), torch.zeros(1))
+
+    @property
+    def _criterion(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """The loss; of a function, its value at what the model returns, which is the point."""
+        if self.loss is not None:
+            return self.loss
+        function = self.function
+        assert function is not None  # one of the two is given: _check_source
+        return lambda outputs, _: function(outputs)
+
+    def reached(self, value: float) -> bool:
+        """Whether ``value`` of the target's quantity is at the target, or better; never if NaN.
+
+        Raises:
+            ValueError: If the problem has no target.
+        """
+        if self.target is None:
+            raise ValueError(f"Problem {self.name!r}: there is no target.")
+        is_metric = self.target.quantity == "validation_metric"
+        if is_metric and self.metric is not None and self.metric.higher_is_better:
+            return value >= self.target.value
+        return value <= self.target.value
+
+    def check(self) -> Self:
+        """Run one forward and backward pass at seed 0.
+
+        Returns:
+            The problem.
+
+        Raises:
+            ValueError: With one message for what is wrong: a model that cannot be trained, is
+                shared between calls or not set by its seed; shapes that do not fit; a loss that is
+                not a finite scalar or does not depend on the parameters.
+        """
+        model = self.build(0)
+        checks.check_same(self._where, model, self.build(0))
+        with global_stream(0, "check"):
+            inputs, targets = next(self.batches(0))
+            outputs = checks.check_outputs(self._where, model, inputs)
+            loss = checks.check_loss(self._where, "loss", self._criterion, outputs, targets)
+            if self.metric is not None:
+                checks.check_loss(self._where, "metric", self.metric.fn, outputs, targets)
+            checks.check_gradient(self._where, model, loss)
+        return self
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A SHA-256 of every ingredient, worked out once and the same in every process.
+
+        It covers name, version, data, the model's text and its state at seed 0, the names of loss
+        and metric, batch size, target, scale, steps, and the first loss to four digits, which
+        tells functions of one name apart; not title and description.
+        """
+        model = self.build(0)
+        with global_stream(0, "check"), torch.no_grad():
+            inputs, targets = next(self.batches(0))
+            first = float(self._criterion(model.eval()(inputs), targets))
+        source = self.data.sha256 if self.data else (self.function and self.function.name)
+        metric = self.metric and (self.metric.name, self.metric.higher_is_better)
+        numbers = (self.batch_size, self.target, self.scale, self.steps, f"{first:.4g}")
+        return fingerprint(
+            (self.name, self.version, source, name_of(self.loss), metric, *numbers), model
+        )
+
+    @property
+    def _where(self) -> str:
+        return f"Problem {self.name!r}"
+
+
+@dataclass(frozen=True)
+class TestFunction:
+    """A function of two variables with what is known about it.
+
+    Args:
+        name: What files and tables call it.
+        fn: From points of shape ``(..., 2)`` to values of shape ``(...)``.
+        start: Where optimizers start.
+        box: What is drawn and searched: ``((x low, x high), (y low, y high))``.
+        minima: The lowest points with their value, ``(point, value)``. Empty: unbounded below.
+        formula: The function in words of mathematics.
+        reference: Where it is from.
+        saddles: Stationary points that are no extremum.
+
+    Raises:
+        ValueError: If ``start`` lies outside ``box``.
+
+    Example:
+        >>> bowl = TestFunction("bowl", lambda p: p.square().sum(-1), (1.0, 1.0),
+        ...                     ((-2, 2), (-2, 2)), (((0.0, 0.0), 0.0),), "x^2 + y^2", "none")
+        >>> x, y, z = bowl.grid(5)
+        >>> z.shape, z.min().item()
+        (torch.Size([5, 5]), 0.0)
+        >>> bowl.problem(steps=10).evaluate(Point((0.0, 3.0)))["loss"]
+        9.0
+    """
+
+    __test__: ClassVar[bool] = False
+
+    name: str
+    fn: Callable[[Tensor], Tensor]
+    start: tuple[float, float]
+    box: tuple[tuple[float, float], tuple[float, float]]
+    minima: tuple[tuple[tuple[float, float], float], ...]
+    formula: str
+    reference: str
+    saddles: tuple[tuple[float, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        for value, (low, high) in zip(self.start, self.box, strict=True):
+            if not low <= value <= high:
+                raise bad_argument("TestFunction", "start", self.start, f"inside {self.box}")
+
+    def __call__(self, points: Tensor) -> Tensor:
+        """The values at points of shape ``(..., 2)``."""
+        return self.fn(points)
+
+    def grid(self, resolution: int = 101) -> tuple[Tensor, Tensor, Tensor]:
+        """The box as a grid, in float64.
+
+        Returns:
+            ``x`` and ``y``, each of shape ``(resolution,)``, and ``z``, one row for each ``y``.
+
+        Raises:
+            ValueError: If ``resolution`` is no integer >= 2.
+        """
+        integer_from(2).check("TestFunction.grid", "resolution", resolution)
+        x, y = (torch.linspace(*side, resolution, dtype=torch.float64) for side in self.box)
+        return x, y, self.fn(torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1))
+
+    def problem(self, steps: int = 200, tolerance: float = 1e-3) -> Problem:
+        """The function as a problem: full information at each step, and no effect of the seed.
+
+        Where there is a minimum, the target is that all but ``tolerance`` of the way down from the
+        start is done, ``f - f* <= tolerance (f(start) - f*)`` (More and Wild 2009).
+
+        Args:
+            steps: Steps of a run where no budget is given.
+            tolerance: Share of the way that may remain, in (0, 1).
+
+        References:
+            J. J. More, S. M. Wild, Benchmarking Derivative-Free Optimization Algorithms, SIAM J.
+            Optimization 20(1), 2009.
+        """
+        if not 0.0 < tolerance < 1.0:
+            raise bad_argument("TestFunction.problem", "tolerance", tolerance, "in (0, 1)")
+        target = None
+        if self.minima:
+            lowest = min(value for _, value in self.minima)
+            first = self.fn(torch.tensor(self.start, dtype=torch.float64)).item()
+            target = Target("train_loss", lowest + tolerance * (first - lowest))
+        return Problem(
+            self.name,
+            partial(Point, self.start),
+            batch_size=None,
+            target=target,
+            steps=steps,
+            title=f"{self.name}: {self.formula}",
+            description=self.reference,
+            function=self,
+        )

@@ -1,0 +1,97 @@
+"""What every figure shares: axes without global state, captions, log axes, legends, saving."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from thalweg.report import style
+
+__all__ = ["axes", "caption", "legend", "log_axis", "render", "root", "save"]
+
+
+def axes(ax: Axes | None, size: tuple[float, float] = (7.4, 4.3)) -> tuple[Figure, Axes]:
+    """The given axes and its figure, or new ones (inches); pyplot is never involved."""
+    if ax is not None:
+        return root(ax), ax
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def root(ax: Axes) -> Figure:
+    """The figure that holds the axes."""
+    figure = ax.get_figure(root=True)
+    assert isinstance(figure, Figure)
+    return figure
+
+
+def caption(ax: Axes, title: str, line: str) -> None:
+    """A bold title with a muted line under it that names what was measured."""
+    ax.set_title(title, pad=21)
+    ax.annotate(
+        line,
+        xy=(0, 1),
+        xytext=(0, 7),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        fontsize=8.5,
+        color=style.tone("muted"),
+    )
+
+
+def legend(ax: Axes, **options: Any) -> None:
+    """A legend beside the axes, where it covers no data; nothing when there is nothing to name."""
+    handles, labels = ax.get_legend_handles_labels()
+    if handles:
+        ax.legend(handles, labels, loc="upper left", bbox_to_anchor=(1.01, 1.0), **options)
+
+
+def log_axis(axis: Any, low: float, high: float) -> None:
+    """Make one axis logarithmic over [low, high] > 0, with labels also within one decade."""
+    name = "x" if axis.axis_name == "x" else "y"
+    getattr(axis.axes, f"set_{name}scale")("log")
+    pad = max((high / low) ** 0.04, 1.02)
+    getattr(axis.axes, f"set_{name}lim")(low / pad, high * pad)
+    decades = np.log10(high / low)
+    if decades > 2.5:
+        axis.set_major_locator(LogLocator(numticks=9))
+        axis.set_minor_formatter(NullFormatter())
+        return
+    subs = (1.0, 2.0, 5.0) if decades > 0.8 else tuple(np.arange(1.0, 10.0))
+    if decades < 0.25:  # too narrow for the ticks of a decade: evenly spaced values instead
+        axis.set_major_locator(matplotlib.ticker.MaxNLocator(5))
+    else:
+        axis.set_major_locator(LogLocator(subs=subs, numticks=30))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(matplotlib.ticker.NullLocator())
+
+
+def render(figure: Figure, kind: str, **options: Any) -> bytes:
+    """The figure as the bytes of a file of that kind ("png", "svg" or "pdf").
+
+    The bytes carry no date, so the same records give the same file.
+    """
+    buffer = io.BytesIO()
+    metadata: dict[str, Any] = {}
+    if kind == "svg":
+        metadata = {"Date": None, "Creator": None}
+    elif kind == "pdf":
+        metadata = {"CreationDate": None, "Creator": None, "Producer": None}
+    options = {"facecolor": figure.get_facecolor(), "dpi": 160} | options
+    with matplotlib.rc_context(style.rc()):
+        figure.savefig(buffer, format=kind, metadata=metadata, **options)
+    return buffer.getvalue()
+
+
+def save(figure: Figure, path: str | Path) -> Path:
+    """Write a figure; the kind is the suffix of the path (.png, .svg or .pdf)."""
+    path = Path(path)
+    path.write_bytes(render(figure, path.suffix.removeprefix(".").lower()))
+    return path

@@ -1,0 +1,230 @@
+"""The figures of a study: learning curves, tuning curves, final results, paths on a surface.
+
+Each takes the records (`study`, `runs`), draws on `ax` if one is given and on a new figure
+otherwise, and returns the `matplotlib.figure.Figure`. Nothing is shown and no global state moves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from thalweg.errors import unknown_name
+from thalweg.report import canvas, words
+from thalweg.report.contours import contour
+from thalweg.report.curves import MedianCurve, gap, median_curve
+from thalweg.report.style import series, styled, tone
+
+__all__ = ["learning_curves", "paths", "quantities", "tunable", "tuning_curves"]
+
+Record = Mapping[str, Any]
+# What cannot be told from zero in double precision is drawn here on a log axis.
+FLOOR = 1e-16
+
+
+def quantities(runs: Sequence[Record]) -> list[str]:
+    """The quantities with a learning curve in these records, the one to select on first."""
+    keys = ("validation_loss", "train_loss", "validation_metric")
+    return [key for key in keys if median_curve(_fresh(runs), key) is not None]
+
+
+@styled
+def learning_curves(
+    study: Record,
+    runs: Sequence[Record],
+    *,
+    quantity: str | None = None,
+    against: str = "step",
+    ax: Axes | None = None,
+) -> Figure:
+    """Median and quartiles over the fresh seeds, against steps, seconds or gradients.
+
+    Args:
+        quantity: a key of `curve`; default: validation loss, or f for a test function.
+        against: "step", "seconds" or "gradients" (gradient-equivalents).
+
+    Raises:
+        ValueError: if `against` is none of the three.
+    """
+    if against not in ("step", "seconds", "gradients"):
+        known = ("step", "seconds", "gradients")
+        raise unknown_name("learning_curves", "cost axis", against, known)
+    figure, ax = canvas.axes(ax)
+    fresh = _fresh(runs)
+    quantity = quantity or next(iter(quantities(runs)), "train_loss")
+    metric = study["problem"]["metric"] if quantity.endswith("_metric") else None
+    higher = bool(metric and metric["higher_is_better"])
+    drawn: list[MedianCurve] = []
+    for entry in study["optimizers"]:
+        own = [run for run in fresh if run["optimizer"] == entry["label"]]
+        curve = median_curve(own, quantity, against, higher_is_better=higher)
+        if curve is not None:
+            _draw_curve(ax, entry["label"], curve, gap(study, quantity))
+            drawn.append(curve)
+    _set_range(ax, drawn, gap(study, quantity), log=metric is None)
+    name = words.axis_name(quantity, study)
+    ax.set_xlabel(words.axis_name(against, study))
+    ax.set_ylabel(f"{name} − minimum" if gap(study, quantity) else name)
+    several = any(curve.n > 1 for curve in drawn)
+    band = "median and 25–75% band over " if several else ""
+    canvas.caption(
+        ax, f"{_capital(name)} against {words.axis_name(against, study)}",
+        f"{study['problem']['name']}; {band}{words.describe(study, fresh)}",
+    )
+    canvas.legend(ax)
+    return figure
+
+
+def _draw_curve(ax: Axes, label: str, curve: MedianCurve, offset: float) -> None:
+    look = series(label)
+    low, middle, high = (curve.low - offset, curve.middle - offset, curve.high - offset)
+    if curve.n > 1:
+        ax.fill_between(curve.x, low, high, color=look.colour, alpha=0.16, linewidth=0)
+    every = max(1, math.ceil(len(curve.x) / 7))
+    ax.plot(
+        curve.x, middle, color=look.colour, linestyle=look.dash, marker=look.marker,
+        markevery=every, label=label,
+    )
+
+
+def _set_range(ax: Axes, drawn: Sequence[MedianCurve], offset: float, *, log: bool) -> None:
+    """Limits from the values, not from what stands for a divergence; log where all are positive."""
+    ax.margins(x=0.02)
+    values = np.concatenate([curve.drawn for curve in drawn] or [np.zeros(0)]) - offset
+    if values.size == 0:
+        return
+    starts = [abs(curve.middle[0] - offset) for curve in drawn if abs(curve.middle[0]) < 1e299]
+    ceiling = 10 * max(starts, default=math.inf)
+    low, high = float(values.min()), float(min(values.max(), max(ceiling, values.min())))
+    if log and low >= 0 and high > 0:
+        _log_range(ax, low, high)
+    else:
+        pad = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
+        ax.set_ylim(low - pad, high + pad)
+
+
+def _log_range(ax: Axes, low: float, high: float) -> None:
+    for line in ax.lines:
+        line.set_ydata(np.maximum(np.asarray(line.get_ydata(), dtype=float), FLOOR))
+    low = max(low, FLOOR)
+    canvas.log_axis(ax.yaxis, low, max(high, low * 1.05))
+
+
+def tunable(study: Record) -> list[str]:
+    """Every hyper-parameter that some optimizer of the study searched, the learning rate first."""
+    names = {name: None for entry in study["optimizers"] for name in entry["space"]}
+    return sorted(names, key=lambda name: name != "lr")
+
+
+@styled
+def tuning_curves(
+    study: Record, runs: Sequence[Record], *, parameter: str = "lr", ax: Axes | None = None
+) -> Figure:
+    """Final selection loss of each trial against one hyper-parameter, log-log.
+
+    Diverged and failed trials are crosses on the top edge; the chosen value has a ring.
+    """
+    figure, ax = canvas.axes(ax)
+    tune = [
+        run for run in runs if run["stage"] == "tune" and parameter in run["hyperparameters"]
+    ]
+    losses = [loss for run in tune if (loss := _loss(study, run)) is not None]
+    starts = [v for run in tune for v in run["curve"]["train_loss"][:1] if v is not None]
+    offset = gap(study, study["selection"])
+    top = min(max(losses, default=1.0) - offset, 10 * max(starts, default=math.inf))
+    points = [
+        (entry, *_trials(study, tune, entry["label"], parameter)) for entry in study["optimizers"]
+    ]
+    for entry, x, y in points:
+        if x:
+            _draw_trials(ax, entry, x, [v if v is None else v - offset for v in y], top)
+    if losses:
+        _loss_range(ax, [min(max(loss - offset, FLOOR), top) for loss in losses])
+    positive = [x for _, xs, _ in points for x in xs]
+    if positive and min(positive) > 0:
+        canvas.log_axis(ax.xaxis, min(positive), max(positive) * 1.001)
+    name = words.axis_name(study["selection"], study)
+    ax.set_xlabel(words.axis_name(parameter, study))
+    ax.set_ylabel(f"final {name}" + (" − minimum" if offset else ""))
+    ax.plot([], [], "x", color=tone("muted"), label="diverged")
+    ax.plot([], [], "o", color=tone("ink"), markersize=10, fillstyle="none", label="chosen")
+    title = f"Tuning: final {name} against {words.axis_name(parameter, study)}"
+    line = f"{study['problem']['name']}; one point a trial; {words.describe(study, tune)}"
+    canvas.caption(ax, title, line)
+    canvas.legend(ax)
+    return figure
+
+
+def _loss(study: Record, run: Record) -> float | None:
+    value = run["final"].get(study["selection"])
+    return value if run["status"] == "finished" and value is not None else None
+
+
+def _trials(
+    study: Record, tune: Sequence[Record], label: str, parameter: str
+) -> tuple[list[float], list[float | None]]:
+    own = [run for run in tune if run["optimizer"] == label]
+    own.sort(key=lambda run: run["hyperparameters"][parameter])
+    x = [run["hyperparameters"][parameter] for run in own]
+    return x, [_loss(study, run) for run in own]
+
+
+def _draw_trials(
+    ax: Axes, entry: Record, x: Sequence[float], y: Sequence[float | None], top: float
+) -> None:
+    look, label = series(entry["label"]), entry["label"]
+    good = [(a, max(b, FLOOR)) for a, b in zip(x, y, strict=True) if b is not None and b <= top]
+    lost = [a for a, b in zip(x, y, strict=True) if b is None or b > top]
+    # Only a one-dimensional search is a curve; with more dimensions the line would mislead.
+    dash = look.dash if len(entry["space"]) == 1 else "none"
+    ax.plot(
+        *(zip(*good, strict=True) if good else ([], [])), color=look.colour, linestyle=dash,
+        marker=look.marker, label=label,
+    )
+    if good:
+        best = min(good, key=lambda point: point[1])
+        ax.plot(*best, "o", color=look.colour, markersize=11, fillstyle="none", zorder=4)
+    edge = ax.get_xaxis_transform()
+    ax.plot(lost, [0.975] * len(lost), "x", color=look.colour, transform=edge, clip_on=False)
+
+
+def _loss_range(ax: Axes, values: Sequence[float]) -> None:
+    low, high = min(values), max(values)
+    canvas.log_axis(ax.yaxis, low, max(high * (high / low) ** 0.06, low * 1.05))
+
+
+@styled
+def paths(study: Record, runs: Sequence[Record], *, ax: Axes | None = None) -> Figure:
+    """The surface of a two-dimensional problem with one confirm run of each optimizer.
+
+    Of each optimizer the run with the smallest seed is drawn.
+
+    Raises:
+        ValueError: if the problem has no surface.
+    """
+    surface = study["problem"].get("surface")
+    if surface is None:
+        raise ValueError(f"paths: the problem {study['problem']['name']} has no surface to draw.")
+    fresh = sorted((run for run in _fresh(runs) if run["path"]), key=lambda run: run["seed"])
+    first: dict[str, Record] = {}
+    for entry in study["optimizers"]:
+        own = [run for run in fresh if run["optimizer"] == entry["label"]]
+        if own:
+            first[entry["label"]] = own[0]
+    line = f"{surface['formula']}; {words.describe(study, list(first.values()))}"
+    title = f"Paths on {study['problem']['title'] or study['problem']['name']}"
+    tracks = {label: run["path"] for label, run in first.items()}
+    return contour(surface, tracks, ax=ax, title=title, line=line)
+
+
+def _fresh(runs: Sequence[Record]) -> list[Record]:
+    return [run for run in runs if run["stage"] == "confirm" and run["status"] != "failed"]
+
+
+def _capital(text: str) -> str:
+    return text if len(text) == 1 else text[:1].upper() + text[1:]
