@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from pathlib import Path
+
+from sphinx.util.inspect import stringify_signature
 
 
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -37,9 +40,22 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
-# A dataclass's fields are described in its "Args" section; listed again they would be there twice.
-autodoc_default_options = {"undoc-members": False}
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_use_rtype = False
+
+
+def constructor_signature(app, what, name, obj, options, signature, returns):
+    """Show what ``__init__`` takes, where ``__new__`` only checks the names and passes them on."""
+    maker = getattr(obj, "__new__", None)
+    if what != "class" or getattr(maker, "__module__", "") != "thalweg.optim.base":
+        return None
+    bare = inspect.signature(obj.__init__)
+    kept = [p for p in bare.parameters.values() if p.name != "self"]
+    shown = bare.replace(parameters=kept, return_annotation=inspect.Signature.empty)
+    return stringify_signature(shown, unqualified_typehints=True), None
+
+
+def setup(app):
+    app.connect("autodoc-process-signature", constructor_signature)

@@ -25,6 +25,7 @@ FLOORS: list[set[str]] = [
     {"optim", "landscape"},
     {"study"},
     {"report"},
+    {"compare"},
     {"reproduce", "play"},
     {"cli"},
 ]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import UninitializedParameter
 
 
 __all__ = ["check_gradient", "check_loss", "check_model", "check_outputs", "check_same"]
@@ -27,7 +27,7 @@ def check_model(where: str, model: object) -> nn.Module:
     if not isinstance(model, nn.Module):
         kind = type(model).__name__
         raise ValueError(f"{where}: model() must return a torch.nn.Module; it returned a {kind}.")
-    if any(isinstance(p, UninitializedTensorMixin) for p in model.parameters()):
+    if any(isinstance(p, UninitializedParameter) for p in model.parameters()):
         raise ValueError(
             f"{where}: the model has a lazy layer, whose shape is unknown before its first batch; "
             "give its sizes."
@@ -95,9 +95,7 @@ def check_loss(
             f"targets of shape {tuple(targets.shape)} and {targets.dtype}: {error}"
         ) from error
     if not isinstance(value, Tensor):
-        raise ValueError(
-            f"{where}: the {name} must return a scalar tensor; it returned {value!r}."
-        )
+        raise ValueError(f"{where}: the {name} must return a scalar tensor; it returned {value!r}.")
     if value.dim() != 0:
         raise ValueError(
             f"{where}: the {name} must be a scalar, the mean over the batch; it has shape "

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Final, final
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from thalweg.problems.fingerprint import update_digest
 from thalweg.problems.streams import generator
 
 
-__all__ = ["Data", "Pair", "is_class_target"]
+__all__ = ["Data", "DataField", "Pair", "is_class_target"]
 
 Pair = tuple[Tensor, Tensor]
 SPLITS: Final = ("train", "validation", "test")
@@ -72,6 +72,7 @@ def _check_pair(where: str, x: Tensor, y: Tensor) -> None:
             )
 
 
+@final
 @dataclass(frozen=True, eq=False)
 class Data:
     """Inputs and targets in three disjoint splits.
@@ -196,3 +197,24 @@ def _split_order(targets: Tensor, seed: int) -> Tensor:
         offset = torch.rand((), generator=draws, dtype=torch.float64)
         position[rows] = (rank + offset) / len(rows)
     return position.argsort(stable=True)
+
+
+@final
+class DataField:
+    """The field ``data`` of a Problem: takes a Data or a pair, gives a Data.
+
+    A descriptor, so that type checkers know both what goes in and what comes out.
+
+    Raises:
+        ValueError: If what is given is neither, nor None.
+    """
+
+    def __get__(self, problem: object, owner: type | None = None) -> Data | None:
+        return None if problem is None else problem.__dict__["data"]
+
+    def __set__(self, problem: object, value: Data | tuple[object, object] | None) -> None:
+        if isinstance(value, (tuple, list)) and len(value) == 2:
+            value = Data.split(*value)
+        if not (value is None or isinstance(value, Data)):
+            raise bad_argument("Problem", "data", value, "a Data or a pair (inputs, targets)")
+        problem.__dict__["data"] = value

@@ -20,7 +20,7 @@ def update_digest(digest: hashlib._Hash, tensor: Tensor) -> None:
         >>> digest = hashlib.sha256()
         >>> update_digest(digest, torch.zeros(2))
         >>> digest.hexdigest()[:8]
-        '02c6d2aa'
+        '21ff1b76'
     """
     digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
     flat = tensor.detach().cpu().contiguous().reshape(-1)
@@ -35,9 +35,10 @@ def name_of(fn: object) -> str:
         "torch.nn.functional.cross_entropy()[('label_smoothing', 0.1)]"
     """
     if fn is None or isinstance(fn, nn.Module):
-        return _text(fn)
+        return _without_addresses(str(fn))
     if isinstance(fn, partial):
-        return _text(f"{name_of(fn.func)}{fn.args}{sorted(fn.keywords.items())}")
+        bound = f"{fn.args}{sorted(fn.keywords.items())}"
+        return name_of(fn.func) + _without_addresses(bound)
     named = fn if hasattr(fn, "__qualname__") else type(fn)
     return f"{named.__module__}.{getattr(named, '__qualname__', '')}"
 
@@ -49,7 +50,7 @@ def fingerprint(ingredients: tuple[object, ...], model: nn.Module) -> str:
         >>> fingerprint(("a", 1), nn.Identity()) == fingerprint(("a", 2), nn.Identity())
         False
     """
-    digest = hashlib.sha256(_text((*ingredients, str(model))).encode())
+    digest = hashlib.sha256(_without_addresses(f"{ingredients}{model}").encode())
     for name, value in model.state_dict().items():
         digest.update(name.encode())
         if isinstance(value, Tensor):
@@ -57,6 +58,6 @@ def fingerprint(ingredients: tuple[object, ...], model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _text(value: object) -> str:
-    """The text of a value without memory addresses, which differ between processes."""
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
+def _without_addresses(text: str) -> str:
+    """Addresses in memory differ between processes."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", text)

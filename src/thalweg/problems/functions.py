@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import final
 
 import torch
 from torch import Tensor
@@ -28,6 +29,7 @@ __all__ = [
 ]
 
 
+@final
 @dataclass(frozen=True)
 class _Quadratic:
     """Half the quadratic form with given eigenvalues, rotated; an object so that it pickles."""
@@ -142,8 +144,10 @@ HIMMELBLAU = TestFunction(
     "(x^2 + y - 11)^2 + (x + y^2 - 7)^2",
     "Himmelblau, Applied Nonlinear Programming, 1972",
     saddles=(
-        (0.0, 0.0),
-        (0.0, 0.0),
+        (-3.0730257507643897, -0.08135304428796751),
+        (0.08667750455539634, 2.884254701174776),
+        (3.385154183607021, 0.07385187983774928),
+        (-0.12796134673068008, -1.9537149802445766),
     ),
 )
 """Four minima of one depth: which is reached says more of the path than of the method."""
@@ -180,11 +184,17 @@ RASTRIGIN = TestFunction(
     (((0.0, 0.0), 0.0),),
     "20 + x^2 - 10 cos(2 pi x) + y^2 - 10 cos(2 pi y)",
     "Rastrigin, Systems of Extremal Control, 1974",
+    saddles=(
+        (0.5025460365546747, 0.0),
+        (-0.5025460365546747, 0.0),
+        (0.0, 0.5025460365546747),
+        (0.0, -0.5025460365546747),
+    ),
 )
 """One global minimum among a local one in every cell of side one, with saddles between them.
 
-Only the global one is listed. Local methods keep to the cell they start in, which is that of the
-global minimum; large steps leave it.
+Only the global one and the four saddles around it are listed. Local methods keep to the cell they
+start in, which is that of the global minimum; large steps leave it.
 """
 
 

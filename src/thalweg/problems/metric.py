@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypedDict, final
 
 from torch import Tensor
 
 from thalweg.errors import bad_argument, one_of
 
 
-__all__ = ["ACCURACY", "MEAN_SQUARED_ERROR", "Metric", "Target"]
+__all__ = ["ACCURACY", "MEAN_SQUARED_ERROR", "Metric", "Scores", "Target"]
 
 
+@final
 @dataclass(frozen=True)
 class Metric:
     """A number in the user's own terms, beside the loss.
@@ -58,6 +60,7 @@ MEAN_SQUARED_ERROR = Metric("mean squared error", _mean_squared_error, False)
 """Mean of the squared difference; outputs and targets have one shape."""
 
 
+@final
 @dataclass(frozen=True)
 class Target:
     """The value at which a problem counts as solved.
@@ -84,3 +87,15 @@ class Target:
         kinds.check("Target", "quantity", self.quantity)
         if not (isinstance(self.value, (int, float)) and math.isfinite(self.value)):
             raise bad_argument("Target", "value", self.value, "a finite number")
+
+
+class Scores(TypedDict):
+    """What :meth:`Problem.evaluate` returns: a plain dict.
+
+    Example:
+        >>> Scores(loss=0.1, metric=None)
+        {'loss': 0.1, 'metric': None}
+    """
+
+    loss: float
+    metric: float | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import final
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 __all__ = ["Point", "value_at"]
 
 
+@final
 class Point(nn.Module):
     """A point of the plane as a model: its only parameter ``x``, shape ``(2,)`` in float64.
 
@@ -29,6 +31,8 @@ class Point(nn.Module):
         self.x = nn.Parameter(torch.tensor(start, dtype=torch.float64))
 
     def forward(self, batch: object = None) -> Tensor:
+        """The point, whatever the batch."""
+        del batch  # a function has no data
         return self.x
 
 
@@ -39,4 +43,5 @@ def value_at(fn: Callable[[Tensor], Tensor], model: Point, batch: object) -> Ten
         >>> value_at(torch.sum, Point((1.0, 2.0)), None).item()
         3.0
     """
+    del batch  # a function has no data
     return fn(model.x)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import repeat
-from typing import ClassVar, Self
+from typing import ClassVar, Self, final
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from thalweg.errors import POSITIVE, bad_argument, integer_from
 from thalweg.objective import Objective
 from thalweg.problems import checks
-from thalweg.problems.data import Data, Pair, is_class_target
+from thalweg.problems.data import DataField, Pair, is_class_target
 from thalweg.problems.fingerprint import fingerprint, name_of
-from thalweg.problems.metric import ACCURACY, Metric, Target
+from thalweg.problems.metric import ACCURACY, Metric, Scores, Target
 from thalweg.problems.point import Point, value_at
 from thalweg.problems.streams import generator, global_stream, minibatches
 
@@ -27,26 +27,10 @@ from thalweg.problems.streams import generator, global_stream, minibatches
 __all__ = ["Problem", "TestFunction"]
 
 
-class _DataField:
-    """The field ``data``: takes a Data or a pair of inputs and targets, and gives a Data.
-
-    A descriptor, so that type checkers know both what goes in and what comes out.
-    """
-
-    def __get__(self, problem: object, owner: type | None = None) -> Data | None:
-        return None if problem is None else problem.__dict__["data"]
-
-    def __set__(self, problem: object, value: Data | tuple[object, object] | None) -> None:
-        if isinstance(value, (tuple, list)) and len(value) == 2:
-            value = Data.split(*value)
-        if not (value is None or isinstance(value, Data)):
-            raise bad_argument("Problem", "data", value, "a Data or a pair (inputs, targets)")
-        problem.__dict__["data"] = value
-
-
+@final
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """A model, a loss, data, a batch size, a metric and a target: nothing that an optimizer chooses.
+    """A model, a loss, data and a target: everything that an optimizer does not choose.
 
     A seed gives two independent streams, one for the initial weights and one for the order of the
     data, so that runs with the same seed are paired over optimizers. Where any ingredient changes,
@@ -73,18 +57,17 @@ class Problem:
             is checked by :meth:`check`.
 
     Example:
-        >>> x = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
-        >>> mine = Problem("mine", lambda: nn.Linear(3, 2), nn.functional.cross_entropy,
-        ...                data=(x, (x[:, 0] > 0).long())).check()
-        >>> model = mine.build(seed=1)
-        >>> sorted(mine.evaluate(model, "validation"))
+        >>> x = torch.randn(60, 3)
+        >>> data = x, (x[:, 0] > 0).long()
+        >>> mine = Problem("mine", lambda: nn.Linear(3, 2), nn.functional.cross_entropy, data)
+        >>> sorted(mine.check().evaluate(mine.build(seed=1), "validation"))
         ['loss', 'metric']
     """
 
     name: str
     model: Callable[[], nn.Module]
     loss: Callable[[Tensor, Tensor], Tensor] | None = None
-    data: _DataField = _DataField()
+    data: DataField = DataField()  # noqa: RUF009 - a descriptor holds no data of its own
     batch_size: int | None = 64
     metric: Metric | None = None
     target: Target | None = None
@@ -111,6 +94,7 @@ class Problem:
         if not (self.metric is None or isinstance(self.metric, Metric)):
             raise bad_argument("Problem", "metric", self.metric, "a Metric or None")
         self._check_target()
+        object.__setattr__(self, "title", self.title or self.name)
 
     def _check_source(self) -> None:
         if (self.data is None) == (self.function is None):
@@ -163,7 +147,7 @@ class Problem:
             return repeat((inputs, targets))
         return minibatches(inputs, targets, self.batch_size, draws)
 
-    def evaluate(self, model: nn.Module, split: str = "validation") -> dict[str, float | None]:
+    def evaluate(self, model: nn.Module, split: str = "validation") -> Scores:
         """The loss and the metric of ``model`` on all of a split, in evaluation mode.
 
         No gradient is kept, and every layer's own mode is put back. A function has the same loss
@@ -185,7 +169,7 @@ class Problem:
             for module, training in modes.items():
                 module.training = training
 
-    def _scores(self, model: nn.Module, split: str) -> dict[str, float | None]:
+    def _scores(self, model: nn.Module, split: str) -> Scores:
         inputs, targets = self._pair(split)
         outputs = torch.cat([model(chunk) for chunk in inputs.split(1024)])
         metric = None if self.metric is None else float(self.metric.fn(outputs, targets))
@@ -263,6 +247,7 @@ class Problem:
         return f"Problem {self.name!r}"
 
 
+@final
 @dataclass(frozen=True)
 class TestFunction:
     """A function of two variables with what is known about it.
@@ -281,13 +266,14 @@ class TestFunction:
         ValueError: If ``start`` lies outside ``box``.
 
     Example:
-        >>> bowl = TestFunction("bowl", lambda p: p.square().sum(-1), (1.0, 1.0),
-        ...                     ((-2, 2), (-2, 2)), (((0.0, 0.0), 0.0),), "x^2 + y^2", "none")
-        >>> x, y, z = bowl.grid(5)
-        >>> z.shape, z.min().item()
-        (torch.Size([5, 5]), 0.0)
-        >>> bowl.problem(steps=10).evaluate(Point((0.0, 3.0)))["loss"]
-        9.0
+        >>> from thalweg.problems import BOOTH
+        >>> BOOTH(torch.tensor([[1.0, 3.0], [0.0, 0.0]]))
+        tensor([ 0., 74.])
+        >>> x, y, z = BOOTH.grid(resolution=5)
+        >>> z.shape
+        torch.Size([5, 5])
+        >>> BOOTH.problem(steps=10).evaluate(Point((0.0, 0.0)))["loss"]
+        74.0
     """
 
     __test__: ClassVar[bool] = False

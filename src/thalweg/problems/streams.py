@@ -47,7 +47,7 @@ def generator(seed: int, stream: str) -> torch.Generator:
 
 @contextmanager
 def global_stream(seed: int, stream: str) -> Iterator[None]:
-    """torch's global generators, seeded for the block and put back after it.
+    """The global generators of torch, seeded for the block and put back after it.
 
     Module initialisers draw from the global generators and take no other. Python's and NumPy's
     own generators are left alone.
@@ -72,8 +72,9 @@ def minibatches(
 
     Example:
         >>> x = torch.arange(3)
-        >>> first, second, third = (next(batches)[0] for batches in
-        ...                         [minibatches(x, x, 2, generator(0, "order"))] * 3)
+        >>> first, second, third = (
+        ...     next(batches)[0] for batches in [minibatches(x, x, 2, generator(0, "order"))] * 3
+        ... )
         >>> sorted(torch.cat([first, second, third]).tolist())
         [0, 0, 1, 1, 2, 2]
     """

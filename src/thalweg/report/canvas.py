@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from thalweg.report import style
 
+
 __all__ = ["axes", "caption", "legend", "log_axis", "render", "root", "save"]
 
 
-def axes(ax: Axes | None, size: tuple[float, float] = (7.4, 4.3)) -> tuple[Figure, Axes]:
+def axes(ax: Axes | None, size: tuple[float, float] = (6.2, 4.5)) -> tuple[Figure, Axes]:
     """The given axes and its figure, or new ones (inches); pyplot is never involved."""
     if ax is not None:
         return root(ax), ax
@@ -46,11 +49,19 @@ def caption(ax: Axes, title: str, line: str) -> None:
     )
 
 
-def legend(ax: Axes, **options: Any) -> None:
-    """A legend beside the axes, where it covers no data; nothing when there is nothing to name."""
-    handles, labels = ax.get_legend_handles_labels()
-    if handles:
-        ax.legend(handles, labels, loc="upper left", bbox_to_anchor=(1.01, 1.0), **options)
+def legend(ax: Axes, handles: Sequence[Artist] | None = None) -> None:
+    """A legend under the axes of a figure made here, inside axes that were given."""
+    shown = ax.get_legend_handles_labels()[0] if handles is None else handles
+    labels = [str(handle.get_label()) for handle in shown]
+    figure = root(ax)
+    if not shown:
+        return
+    if figure.get_layout_engine() is not None and len(figure.axes) == 1:
+        longest = max(map(len, labels))
+        columns = max(1, min(5, len(labels), 64 // (longest + 7)))
+        figure.legend(shown, labels, loc="outside lower left", ncols=columns)
+    else:
+        ax.legend(shown, labels)
 
 
 def log_axis(axis: Any, low: float, high: float) -> None:
@@ -73,7 +84,7 @@ def log_axis(axis: Any, low: float, high: float) -> None:
     axis.set_minor_locator(matplotlib.ticker.NullLocator())
 
 
-def render(figure: Figure, kind: str, **options: Any) -> bytes:
+def render(figure: Figure, kind: str) -> bytes:
     """The figure as the bytes of a file of that kind ("png", "svg" or "pdf").
 
     The bytes carry no date, so the same records give the same file.
@@ -84,9 +95,9 @@ def render(figure: Figure, kind: str, **options: Any) -> bytes:
         metadata = {"Date": None, "Creator": None}
     elif kind == "pdf":
         metadata = {"CreationDate": None, "Creator": None, "Producer": None}
-    options = {"facecolor": figure.get_facecolor(), "dpi": 160} | options
     with matplotlib.rc_context(style.rc()):
-        figure.savefig(buffer, format=kind, metadata=metadata, **options)
+        face = figure.get_facecolor()
+        figure.savefig(buffer, format=kind, metadata=metadata, facecolor=face, dpi=160)
     return buffer.getvalue()
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib.patheffects as effects
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from thalweg.report import canvas
 from thalweg.report.style import RAMP, series, styled, tone
+
 
 __all__ = ["contour", "levels"]
 
@@ -39,28 +39,36 @@ def contour(
             is not finite; what lies outside the box is not drawn, and a path that ends outside has
             a cross where it left.
         ax: axes to draw on; default: a new figure.
-        title, line: the title and the muted line under it.
+        title: the title.
+        line: the muted line under the title.
 
     Example:
         >>> x = [-1.0, 0.0, 1.0]
         >>> bowl = {"x": x, "y": x, "z": [[a * a + b * b for a in x] for b in x]}
-        >>> contour(bowl, {"sgd": [[1.0, 1.0], [0.5, 0.5]]}, title="Bowl").axes[0].get_xlim()
-        (-1.0, 1.0)
+        >>> contour(bowl, {"sgd": [[1.0, 1.0], [0.5, 0.5]]}, title="Bowl").axes[0].get_title("left")
+        'Bowl'
     """
-    figure, ax = canvas.axes(ax, (7.4, 5.2))
+    figure, ax = canvas.axes(ax, (6.2, 6.2))
     x, y = np.asarray(surface["x"], float), np.asarray(surface["y"], float)
     z = np.array([[np.nan if v is None else v for v in row] for row in surface["z"]], float)
     heights = levels(z, surface)
     shades = [tone(name) for name in RAMP]
     ax.contourf(x, y, np.ma.masked_invalid(z), heights, colors=shades, extend="neither")
     ax.contour(
-        x, y, np.ma.masked_invalid(z), heights[1:-1], colors=tone("rule"), linewidths=0.6,
+        x,
+        y,
+        np.ma.masked_invalid(z),
+        heights[1:-1],
+        colors=tone("rule"),
+        linewidths=0.6,
         linestyles="solid",
     )
     box = np.array([[x.min(), x.max()], [y.min(), y.max()]])
     _mark(ax, surface)
-    for label, points in paths.items():
-        _draw_path(ax, label, points, box)
+    for k, (label, points) in enumerate(paths.items()):
+        # Thinner and thinner, so that of two equal paths the first still shows.
+        width = 2.8 - 1.4 * k / max(len(paths) - 1, 1)
+        _draw_path(ax, label, points, box, width)
     ax.set_xlim(*box[0])
     ax.set_ylim(*box[1])
     if 0.5 <= np.ptp(box[0]) / np.ptp(box[1]) <= 2:
@@ -77,16 +85,19 @@ def levels(z: np.ndarray, surface: Mapping[str, Any]) -> np.ndarray:
     """The heights of the contours, increasing, covering all of `z`.
 
     Example:
-        >>> levels(np.array([[0.0, 1.0], [10.0, 100.0]]), {"minima": [[0, 0, 0.0]]})[[0, 1, -1]]
-        array([   0. ,    0.1,  100. ])
+        >>> heights = levels(np.array([[0.0, 1.0], [10.0, 100.0]]), {"minima": [[0, 0, 0.0]]})
+        >>> len(heights), heights[[0, -1]].tolist()
+        (13, [0.0, 100.0])
     """
     finite = z[np.isfinite(z)]
     low, high = float(finite.min()), float(finite.max())
     minima, saddles = surface.get("minima") or [], surface.get("saddles") or []
     count = len(RAMP)
     if saddles and not minima:
-        row, column = (_nearest(surface[k], v) for k, v in zip("yx", saddles[0][1::-1], strict=True))
-        middle = float(z[row, column])
+        row, column = (
+            _nearest(surface[k], v) for k, v in zip("yx", saddles[0][1::-1], strict=True)
+        )
+        middle = float(np.nan_to_num(z[row, column], nan=(low + high) / 2))
         half = (max(high - middle, middle - low) or 1.0) * np.geomspace(1e-2, 1.0, count // 2)
         return middle + np.concatenate([-half[::-1], [0.0], half])
     base = min([low, *(minimum[2] for minimum in minima)])
@@ -104,41 +115,70 @@ def _nearest(values: Sequence[float], value: float) -> int:
 def _mark(ax: Axes, surface: Mapping[str, Any]) -> None:
     ink = tone("ink")
     for points, marker, size, label in (
-        (surface.get("minima") or [], "*", 12, "minimum"),
+        (surface.get("minima") or [], "*", 17, "minimum"),
         (surface.get("saddles") or [], "x", 7, "saddle"),
         ([surface["start"]] if surface.get("start") else [], "o", 7, "start"),
     ):
         if points:
             across, up = zip(*(point[:2] for point in points), strict=True)
             ax.plot(
-                across, up, marker, color=ink, markersize=size, markerfacecolor=tone("paper"),
-                markeredgewidth=1.2, label=label, zorder=6 if marker == "o" else 3,
+                across,
+                up,
+                marker,
+                color=ink,
+                markersize=size,
+                markerfacecolor=tone("paper"),
+                markeredgewidth=1.2,
+                label=label,
+                zorder=6 if marker == "o" else 3,
             )
 
 
-def _draw_path(ax: Axes, label: str, points: Sequence[Sequence[float | None]], box: Any) -> None:
+def _draw_path(
+    ax: Axes, label: str, points: Sequence[Sequence[float | None]], box: np.ndarray, width: float
+) -> None:
     look = series(label)
     track = _finite(points)
     if len(track) == 0:
         return
-    halo = [effects.withStroke(linewidth=3.2, foreground=tone("paper"), alpha=0.7)]
-    inside = ((track >= box[:, 0]) & (track <= box[:, 1])).all(axis=1)
+    inside = np.all((track >= box[:, 0]) & (track <= box[:, 1]), axis=1)
     # A far point would overflow the renderer; within a few boxes the direction stays the same.
-    width = np.ptp(box, axis=1)
-    drawn = np.clip(track, box[:, 0] - 50 * width, box[:, 1] + 50 * width)
+    far = 50 * np.ptp(box, axis=1)
+    drawn = np.clip(track, box[:, 0] - far, box[:, 1] + far)
     dots = look.marker if len(track) <= 40 else "none"
+    # The halo lies below every path, so that it parts them from the ground and hides none.
+    ax.plot(*drawn.T, color=tone("paper"), linewidth=width + 1.8, alpha=0.7, zorder=3.5)
     ax.plot(
-        *drawn.T, color=look.colour, linestyle=look.dash, marker=dots, markersize=3.5,
-        path_effects=halo, zorder=4, label=label,
+        *drawn.T,
+        color=look.colour,
+        linestyle=look.dash,
+        marker=dots,
+        markersize=3.5,
+        linewidth=width,
+        zorder=4,
+        label=label,
     )
     if inside[-1]:
-        ax.plot(*track[-1], look.marker, color=look.colour, markeredgecolor=tone("paper"),
-                markersize=8, zorder=5)
+        ax.plot(
+            *track[-1],
+            look.marker,
+            color=look.colour,
+            markeredgecolor=tone("paper"),
+            markersize=7,
+            zorder=5,
+        )
     elif inside.any():
         last = int(np.flatnonzero(inside)[-1])
         leaving = _exit(track[last], drawn[last + 1], box)
-        ax.plot(*leaving, "X", color=look.colour, markeredgecolor=tone("paper"), markersize=9,
-                zorder=5, clip_on=False)
+        ax.plot(
+            *leaving,
+            "X",
+            color=look.colour,
+            markeredgecolor=tone("paper"),
+            markersize=9,
+            zorder=5,
+            clip_on=False,
+        )
 
 
 def _finite(points: Sequence[Sequence[float | None]]) -> np.ndarray:

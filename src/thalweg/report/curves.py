@@ -1,8 +1,9 @@
 """The median learning curve of one optimizer over its seeds, with quartiles.
 
-Runs of one study are evaluated on the same grid, so curves are aggregated evaluation by
-evaluation: the k-th point lies at the median cost (steps or seconds) of the k-th evaluation and at
-the median value. A run that diverged counts as the worst possible value from there on.
+Runs that are evaluated at the same steps are aggregated evaluation by evaluation: the k-th point
+lies at the median cost (steps or seconds) of the k-th evaluation and at the median value. Runs
+that are not (a budget in seconds) are interpolated to a common grid first. A run that diverged
+counts as the worst possible value from there on.
 """
 
 from __future__ import annotations
@@ -14,7 +15,11 @@ from typing import Any, final
 
 import numpy as np
 
-__all__ = ["MedianCurve", "gap", "median_curve"]
+
+__all__ = ["FLOOR", "MedianCurve", "gap", "median_curve"]
+
+# What cannot be told from zero in double precision is drawn here on a log axis.
+FLOOR = 1e-16
 
 # Stands for "worst possible" in quantiles, where an infinity would turn into nan.
 _WORST = 1e300
@@ -58,20 +63,52 @@ def median_curve(
         >>> median_curve(runs, "train_loss").middle.tolist()
         [1.0, 0.2]
     """
-    curves = [run["curve"] for run in runs if _any_number(run["curve"].get(quantity))]
-    if not curves:
+    used = [run for run in runs if _any_number(run["curve"].get(quantity))]
+    if not used:
         return None
-    length = max(len(curve[against]) for curve in curves)
     worst = -_WORST if higher_is_better else _WORST
-    values = np.full((len(curves), length), worst)
-    costs = np.full((len(curves), length), np.nan)
-    for row, curve in enumerate(curves):
-        costs[row, : len(curve[against])] = curve[against]
-        for k, value in enumerate(curve[quantity][:length]):
-            if value is not None and math.isfinite(value):
-                values[row, k] = value
-    low, middle, high = np.percentile(values, [25, 50, 75], axis=0)
-    return MedianCurve(np.nanmedian(costs, axis=0), low, middle, high, len(curves))
+    longest: list[int] = max((run["curve"]["step"] for run in used), key=len)
+    if all(run["curve"]["step"] == longest[: len(run["curve"]["step"])] for run in used):
+        x = _by_evaluation(used, against, len(longest))
+        rows = [_padded(run, quantity, worst, len(longest)) for run in used]
+    else:
+        x = np.linspace(0.0, max(run["curve"][against][-1] for run in used), 2 * len(longest) - 1)
+        rows = [_resampled(run, quantity, against, worst, x) for run in used]
+    low, middle, high = np.percentile(np.array(rows), [25, 50, 75], axis=0)
+    return MedianCurve(x, low, middle, high, len(used))
+
+
+def _by_evaluation(runs: Sequence[Mapping[str, Any]], against: str, length: int) -> np.ndarray:
+    """[k] the median cost of each evaluation over the runs that got there."""
+    columns = [
+        [run["curve"][against][k] for run in runs if k < len(run["curve"][against])]
+        for k in range(length)
+    ]
+    return np.array([np.median(column) for column in columns])
+
+
+def _values(run: Mapping[str, Any], quantity: str, worst: float) -> list[float]:
+    return [
+        value if value is not None and math.isfinite(value) else worst
+        for value in run["curve"][quantity]
+    ]
+
+
+def _after(run: Mapping[str, Any], last: float, worst: float) -> float:
+    """What counts once a run is over: its last value, or the worst one if it diverged."""
+    return last if run.get("status", "finished") == "finished" else worst
+
+
+def _padded(run: Mapping[str, Any], quantity: str, worst: float, length: int) -> list[float]:
+    values = _values(run, quantity, worst)
+    return values + [_after(run, values[-1], worst)] * (length - len(values))
+
+
+def _resampled(
+    run: Mapping[str, Any], quantity: str, against: str, worst: float, x: np.ndarray
+) -> np.ndarray:
+    values = _values(run, quantity, worst)
+    return np.interp(x, run["curve"][against], values, right=_after(run, values[-1], worst))
 
 
 def gap(study: Mapping[str, Any], quantity: str) -> float:

@@ -17,14 +17,13 @@ from matplotlib.figure import Figure
 from thalweg.errors import unknown_name
 from thalweg.report import canvas, words
 from thalweg.report.contours import contour
-from thalweg.report.curves import MedianCurve, gap, median_curve
+from thalweg.report.curves import FLOOR, MedianCurve, gap, median_curve
 from thalweg.report.style import series, styled, tone
+
 
 __all__ = ["learning_curves", "paths", "quantities", "tunable", "tuning_curves"]
 
 Record = Mapping[str, Any]
-# What cannot be told from zero in double precision is drawn here on a log axis.
-FLOOR = 1e-16
 
 
 def quantities(runs: Sequence[Record]) -> list[str]:
@@ -45,8 +44,11 @@ def learning_curves(
     """Median and quartiles over the fresh seeds, against steps, seconds or gradients.
 
     Args:
+        study: the content of `study.json`.
+        runs: the run records.
         quantity: a key of `curve`; default: validation loss, or f for a test function.
         against: "step", "seconds" or "gradients" (gradient-equivalents).
+        ax: axes to draw on; default: a new figure.
 
     Raises:
         ValueError: if `against` is none of the three.
@@ -73,7 +75,8 @@ def learning_curves(
     several = any(curve.n > 1 for curve in drawn)
     band = "median and 25–75% band over " if several else ""
     canvas.caption(
-        ax, f"{_capital(name)} against {words.axis_name(against, study)}",
+        ax,
+        f"{_capital(name)} against {words.axis_name(against, study)}",
         f"{study['problem']['name']}; {band}{words.describe(study, fresh)}",
     )
     canvas.legend(ax)
@@ -87,8 +90,13 @@ def _draw_curve(ax: Axes, label: str, curve: MedianCurve, offset: float) -> None
         ax.fill_between(curve.x, low, high, color=look.colour, alpha=0.16, linewidth=0)
     every = max(1, math.ceil(len(curve.x) / 7))
     ax.plot(
-        curve.x, middle, color=look.colour, linestyle=look.dash, marker=look.marker,
-        markevery=every, label=label,
+        curve.x,
+        middle,
+        color=look.colour,
+        linestyle=look.dash,
+        marker=look.marker,
+        markevery=every,
+        label=label,
     )
 
 
@@ -130,9 +138,7 @@ def tuning_curves(
     Diverged and failed trials are crosses on the top edge; the chosen value has a ring.
     """
     figure, ax = canvas.axes(ax)
-    tune = [
-        run for run in runs if run["stage"] == "tune" and parameter in run["hyperparameters"]
-    ]
+    tune = [run for run in runs if run["stage"] == "tune" and parameter in run["hyperparameters"]]
     losses = [loss for run in tune if (loss := _loss(study, run)) is not None]
     starts = [v for run in tune for v in run["curve"]["train_loss"][:1] if v is not None]
     offset = gap(study, study["selection"])
@@ -140,11 +146,14 @@ def tuning_curves(
     points = [
         (entry, *_trials(study, tune, entry["label"], parameter)) for entry in study["optimizers"]
     ]
-    for entry, x, y in points:
+    spacing = min(0.035, 0.18 / max(len(points), 1))
+    for k, (entry, x, y) in enumerate(points):
         if x:
-            _draw_trials(ax, entry, x, [v if v is None else v - offset for v in y], top)
+            heights = [v if v is None else v - offset for v in y]
+            _draw_trials(ax, entry, x, heights, top, edge=1 - spacing * (k + 0.6))
     if losses:
-        _loss_range(ax, [min(max(loss - offset, FLOOR), top) for loss in losses])
+        shown = [min(max(loss - offset, FLOOR), top) for loss in losses]
+        _loss_range(ax, shown, spacing * (len(points) + 1))
     positive = [x for _, xs, _ in points for x in xs]
     if positive and min(positive) > 0:
         canvas.log_axis(ax.xaxis, min(positive), max(positive) * 1.001)
@@ -175,7 +184,12 @@ def _trials(
 
 
 def _draw_trials(
-    ax: Axes, entry: Record, x: Sequence[float], y: Sequence[float | None], top: float
+    ax: Axes,
+    entry: Record,
+    x: Sequence[float],
+    y: Sequence[float | None],
+    top: float,
+    edge: float,
 ) -> None:
     look, label = series(entry["label"]), entry["label"]
     good = [(a, max(b, FLOOR)) for a, b in zip(x, y, strict=True) if b is not None and b <= top]
@@ -183,19 +197,23 @@ def _draw_trials(
     # Only a one-dimensional search is a curve; with more dimensions the line would mislead.
     dash = look.dash if len(entry["space"]) == 1 else "none"
     ax.plot(
-        *(zip(*good, strict=True) if good else ([], [])), color=look.colour, linestyle=dash,
-        marker=look.marker, label=label,
+        *(zip(*good, strict=True) if good else ([], [])),
+        color=look.colour,
+        linestyle=dash,
+        marker=look.marker,
+        label=label,
     )
     if good:
         best = min(good, key=lambda point: point[1])
         ax.plot(*best, "o", color=look.colour, markersize=11, fillstyle="none", zorder=4)
-    edge = ax.get_xaxis_transform()
-    ax.plot(lost, [0.975] * len(lost), "x", color=look.colour, transform=edge, clip_on=False)
+    across = ax.get_xaxis_transform()
+    ax.plot(lost, [edge] * len(lost), "x", color=look.colour, transform=across, clip_on=False)
 
 
-def _loss_range(ax: Axes, values: Sequence[float]) -> None:
-    low, high = min(values), max(values)
-    canvas.log_axis(ax.yaxis, low, max(high * (high / low) ** 0.06, low * 1.05))
+def _loss_range(ax: Axes, values: Sequence[float], reserved: float) -> None:
+    """Limits that leave the reserved share of the height free for crosses on the top edge."""
+    low, high = min(values), max(max(values), 1.05 * min(values))
+    canvas.log_axis(ax.yaxis, low, low * (high / low) ** (1 / (1 - reserved)))
 
 
 @styled

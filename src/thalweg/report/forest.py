@@ -10,13 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from thalweg.report import canvas, words
-from thalweg.report.curves import gap
+from thalweg.report.curves import FLOOR, gap
 from thalweg.report.style import series, styled, tone
 from thalweg.study.scoring import Row, Summary, summarize
+from thalweg.study.statistics import column
+
 
 __all__ = ["final_results"]
-
-FLOOR = 1e-16
 
 
 @styled
@@ -28,13 +28,16 @@ def final_results(
     The library's defaults, where they were run, are hollow. The labels of the tied group are bold.
     """
     summary = summarize(study, runs)
-    figure, ax = canvas.axes(ax, (7.4, 1.7 + 0.42 * len(summary.rows)))
+    figure, ax = canvas.axes(ax, (6.2, 1.7 + 0.42 * len(summary.rows)))
     offset = gap(study, summary.quantity.key)
     low, high, log = _range(summary, offset)
+    texts = column([row.score for row in summary.rows])
     for position, row in enumerate(summary.rows):
         _draw_row(ax, row, position, offset, low if log else None)
         _draw_default(ax, row, position, offset, (low, high))
-        text = str(row.score) if row.score else "no finished run"
+        text = texts[position] if row.score else "no finished run"
+        if row.score and row.confirm.lost:
+            text += f"; {row.confirm.total - row.confirm.finished} lost"
         ax.text(
             1.015, position, text, transform=ax.get_yaxis_transform(), va="center", fontsize=8.5
         )
@@ -100,8 +103,14 @@ def _draw_default(
     marker = look.marker if inside else ("<" if value < limits[0] else ">")
     place = min(max(value, limits[0]), limits[1])
     ax.plot(
-        place, position + 0.27, marker, color=look.colour, markersize=6, markerfacecolor="none",
-        clip_on=False, zorder=3,
+        place,
+        position + 0.27,
+        marker,
+        color=look.colour,
+        markersize=6,
+        markerfacecolor="none",
+        clip_on=False,
+        zorder=3,
     )
 
 
@@ -123,12 +132,11 @@ def _explain(ax: Axes, summary: Summary) -> None:
     ]
     if any(row.default for row in summary.rows):
         handles += ax.plot(
-            [], [], "o", color=muted, markerfacecolor="none", label="library default"
+            [],
+            [],
+            "o",
+            color=muted,
+            markerfacecolor="none",
+            label="library default (arrow: off the axis)",
         )
-    ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(-0.01, -0.6 / _height(ax)),
-              ncols=3, fontsize=8.5)
-
-
-def _height(ax: Axes) -> float:
-    """The height of the axes in inches, roughly, before the layout is made."""
-    return max(canvas.root(ax).get_figheight() - 1.3, 0.5)
+    canvas.legend(ax, handles)

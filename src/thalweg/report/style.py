@@ -20,6 +20,7 @@ from typing import Any, ParamSpec, TypeVar, final
 
 import matplotlib
 
+
 __all__ = ["RAMP", "TONES", "SeriesStyle", "dark", "rc", "series", "styled", "tone"]
 
 P = ParamSpec("P")

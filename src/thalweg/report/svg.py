@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from thalweg.report import canvas
 from thalweg.report.style import TONES
 
+
 __all__ = ["inline", "variables"]
 
 _HEX = {light: name for name, (light, _) in TONES.items()}

@@ -9,7 +9,8 @@ from rich.text import Text
 
 from thalweg.report import words
 from thalweg.study.scoring import Outcomes, Row, Summary
-from thalweg.study.statistics import number
+from thalweg.study.statistics import column, number
+
 
 __all__ = ["aligned", "lost", "results"]
 
@@ -30,13 +31,13 @@ def results(summary: Summary) -> Table:
     """
     rows, name = summary.rows, summary.quantity.name
     columns: list[tuple[str, list[str]]] = [
-        (name, aligned([str(row.score) if row.score else "–" for row in rows])),
+        (name, aligned(column([row.score for row in rows]))),
         ("n", [str(row.score.n if row.score else 0) for row in rows]),
     ]
     if summary.quantity.key != "test_loss":
-        columns.append(("test loss", aligned([_text(row.test_loss) for row in rows])))
+        columns.append(("test loss", aligned(column([row.test_loss for row in rows]))))
     columns += [
-        ("default", aligned([_text(row.default) for row in rows])),
+        ("default", aligned(column([row.default for row in rows]))),
         ("steps to target", [_steps(row) for row in rows]),
         ("s to target", [_cost(row, "seconds") for row in rows]),
         ("s / run", [number(row.seconds, 3) for row in rows]),
@@ -84,10 +85,6 @@ def lost(outcomes: Outcomes) -> str:
     if outcomes.total == 0:
         return "–"
     return f"{outcomes.total - outcomes.finished}/{outcomes.total}"
-
-
-def _text(value: object) -> str:
-    return "–" if value is None else str(value)
 
 
 def _cost(row: Row, key: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from thalweg.study.statistics import number
 
+
 __all__ = ["axis_name", "budget", "describe", "hyperparameters", "seeds", "space", "target"]
 
 Record = Mapping[str, Any]

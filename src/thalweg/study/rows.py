@@ -16,6 +16,7 @@ import numpy as np
 
 from thalweg.study.statistics import Interval
 
+
 __all__ = ["Outcomes", "Quantity", "Reached", "Row", "headline", "make_row"]
 
 Record = Mapping[str, Any]
@@ -190,15 +191,13 @@ def _by_seed(runs: Sequence[Record], key: str) -> dict[int, float]:
 
 
 def _outcomes(runs: Sequence[Record]) -> Outcomes:
-    counts = {status: 0 for status in ("finished", "diverged", "failed")}
+    counts = dict.fromkeys(("finished", "diverged", "failed"), 0)
     for run in runs:
         counts[run["status"]] += 1
     return Outcomes(**counts)
 
 
-def _chosen(
-    tune: Sequence[Record], confirm: Sequence[Record], selection: str
-) -> dict[str, Any]:
+def _chosen(tune: Sequence[Record], confirm: Sequence[Record], selection: str) -> dict[str, Any]:
     """The values that were confirmed; before any confirm run, those of the best trial so far."""
     if confirm:
         return dict(confirm[0]["hyperparameters"])

@@ -13,15 +13,16 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+from thalweg.study.records import finite
 from thalweg.study.rows import Outcomes, Quantity, Reached, Row, headline, make_row
 from thalweg.study.statistics import Interval
 from thalweg.study.verdict import Comparison, Verdict, judge
+
 
 __all__ = [
     "Comparison",
@@ -67,7 +68,7 @@ class Summary:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; numbers that are not finite become None."""
-        return _plain(dataclasses.asdict(self))
+        return finite(dataclasses.asdict(self))
 
     def to_csv(self) -> str:
         """One line per optimizer; an empty cell for what was not measured, `inf` for a miss."""
@@ -167,13 +168,3 @@ def _line(rank: int, row: Row, summary: Summary) -> dict[str, Any]:
         pairs[f"{stage}_diverged"] = outcomes.diverged
         pairs[f"{stage}_failed"] = outcomes.failed
     return pairs
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

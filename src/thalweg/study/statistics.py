@@ -1,7 +1,7 @@
-"""Means with intervals, paired differences over shared seeds, Holm's correction.
+r"""Means with intervals, paired differences over shared seeds, Holm's correction.
 
-With a sample $x_1 \\dots x_n$, mean $m$ and standard deviation $s$ (divisor $n - 1$), the interval is
-$m \\pm t_{0.975,\\,n-1}\\, s / \\sqrt{n}$. Two optimizers that ran the same seeds (same initial
+With a sample $x_1 \dots x_n$, mean $m$ and standard deviation $s$ (divisor $n - 1$), the interval
+is $m \pm t_{0.975,\,n-1}\, s / \sqrt{n}$. Two optimizers that ran the same seeds (same initial
 weights, same batches) are compared by the interval of their differences, which is narrower than
 that of two independent samples.
 
@@ -22,7 +22,8 @@ from scipy import stats
 
 from thalweg.errors import bad_argument
 
-__all__ = ["Interval", "differences", "holm", "number", "paired_p"]
+
+__all__ = ["Interval", "column", "differences", "holm", "number", "paired_p"]
 
 
 @final
@@ -77,15 +78,38 @@ class Interval:
         """The upper end; None for a single value."""
         return None if self.half_width is None else self.mean + self.half_width
 
-    def __str__(self) -> str:
+    @property
+    def decimals(self) -> int | None:
+        """Decimals that show the half-width to two digits; None where it has no such form."""
+        if not self.half_width:
+            return None
+        decimals = 1 - math.floor(math.log10(self.half_width))
+        large = max(abs(self.mean), self.half_width) >= 1e5
+        return None if decimals > 6 or large else max(decimals, 0)
+
+    def text(self, decimals: int | None = None) -> str:
+        """`mean ± half_width` with this many decimals, by default as many as `decimals` says."""
         if not self.half_width:
             return number(self.mean)
-        decimals = 1 - math.floor(math.log10(self.half_width))
-        size = max(abs(self.mean), self.half_width)
-        if decimals > 6 or size >= 1e5:
+        if self.decimals is None:
             return f"{self.mean:.2e} ± {self.half_width:.1e}"
-        decimals = max(decimals, 0)
-        return f"{self.mean:.{decimals}f} ± {self.half_width:.{decimals}f}"
+        shown = self.decimals if decimals is None else decimals
+        return f"{self.mean:.{shown}f} ± {self.half_width:.{shown}f}"
+
+    def __str__(self) -> str:
+        return self.text()
+
+
+def column(intervals: Sequence[Interval | None]) -> list[str]:
+    """A column of intervals with the decimals that most of them need, an en dash for None.
+
+    Example:
+        >>> column([Interval.of([0.90, 0.92]), Interval.of([0.8, 0.9]), None])
+        ['0.91 ± 0.13', '0.85 ± 0.64', '–']
+    """
+    needed = sorted(i.decimals for i in intervals if i is not None and i.decimals is not None)
+    common = needed[len(needed) // 2] if needed else None
+    return ["–" if i is None else i.text(common) for i in intervals]
 
 
 def number(value: float | None, digits: int = 4) -> str:

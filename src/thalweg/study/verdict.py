@@ -16,6 +16,7 @@ from typing import final
 from thalweg.study.rows import Quantity, Row
 from thalweg.study.statistics import Interval, differences, holm, number, paired_p
 
+
 __all__ = ["LEVEL", "Comparison", "Verdict", "judge", "listed"]
 
 LEVEL = 0.05
@@ -148,10 +149,10 @@ def _runner_up(best: Row, row: Row, comparison: Comparison) -> str:
     if difference is None or difference.mean == 0:
         return f"The next, {row.label}: {comparison.reason}."
     sign, side = (1, "higher") if difference.mean > 0 else (-1, "lower")
-    gap = number(abs(difference.mean), 3)
+    gap = number(abs(difference.mean), 2)
     if difference.deviation and difference.low is not None and difference.high is not None:
         low, high = sorted((sign * difference.low, sign * difference.high))
-        gap += f", 95% interval {number(low, 3)} to {number(high, 3)}"
+        gap += f", 95% interval {number(low, 2)} to {number(high, 2)}"
     return f"The next, {row.label}, is {side} by {gap} ({comparison.reason})."
 
 
@@ -164,7 +165,9 @@ def _lost(rows: Sequence[Row]) -> list[str]:
         if outcomes.failed:
             words.append(f"failed in {outcomes.failed} of {outcomes.total} confirm runs")
         if words:
-            sentences.append(f"{row.label} {' and '.join(words)} and ranks below those that did not.")
+            sentences.append(
+                f"{row.label} {' and '.join(words)} and ranks below those that did not."
+            )
         elif outcomes.total == 0 and row.tuning.total and not row.tuning.finished:
             total = row.tuning.total
             sentences.append(f"{row.label} finished none of its {total} tuning trials.")

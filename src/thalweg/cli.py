@@ -1,0 +1,232 @@
+"""The command line: parse, call, print."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from thalweg import __version__, compare as comparison, optim, problems, reproduce as reproduction
+from thalweg.errors import bad_argument
+from thalweg.report import results
+from thalweg.reproduce import Outcome
+from thalweg.study import Budget, LocalProcesses, Summary
+from thalweg.study.arms import parse_arms
+
+
+app = typer.Typer(
+    help="Optimize a network, inspect its curvature, see its landscape, compare fairly.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(f"thalweg {__version__}")
+        raise typer.Exit
+
+
+@app.command(
+    epilog="""**Examples**
+
+`thalweg compare` (eight methods on handwritten digits)
+
+`thalweg compare rosenbrock --optimizers sgd,momentum,adam --steps 500`
+
+`thalweg compare digits-cnn --optimizers adam,sgd:momentum=0.9:nesterov=true,torch.optim.NAdam`
+
+`thalweg compare digits --trials 16 --seeds 10 --out study --json`
+
+The same command again does what is missing and nothing else."""
+)
+def compare(
+    problem: Annotated[str, typer.Argument(help="A problem of `thalweg list`.")] = "digits",
+    optimizers: Annotated[
+        str | None,
+        typer.Option(
+            help="Comma-separated: names of `thalweg list`, settings after colons "
+            "(sgd:momentum=0.9), dotted paths of importable classes, or 'all'."
+        ),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps a run.")] = None,
+    evaluations: Annotated[int | None, typer.Option(help="Gradient evaluations a run.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Seconds of training a run.")] = None,
+    trials: Annotated[int, typer.Option(help="Tuning trials for each optimizer.")] = 8,
+    seeds: Annotated[int, typer.Option(help="Fresh seeds for each tuned optimizer.")] = 5,
+    defaults: Annotated[
+        bool, typer.Option(help="Also run each optimizer at its own defaults.")
+    ] = True,
+    workers: Annotated[int | None, typer.Option(help="Runs at a time. [default: cores]")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder. [default: thalweg-out/PROBLEM]")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Race optimizers on a problem: the same tuning for each, then fresh seeds, then a report."""
+    study = comparison.Study(
+        problem,
+        None if optimizers is None else parse_arms(optimizers),
+        budget=_budget(steps, evaluations, seconds),
+        trials=trials,
+        seeds=seeds,
+        defaults=defaults,
+        out=out,
+        executor=LocalProcesses(workers),
+    )
+    summary = study.run(command=_command())
+    report = study.report()
+    if json_:
+        _print_json({**summary.to_dict(), "report": str(report), "folder": str(study.out)})
+    else:
+        _print_summary(summary, report)
+
+
+@app.command("list", epilog="**Example**\n\n`thalweg list problems --json`")
+def list_(
+    what: Annotated[
+        str, typer.Argument(help="optimizers, problems, experiments, or nothing for all.")
+    ] = "",
+    json_: Json = False,
+) -> None:
+    """List what there is: optimizers, problems, experiments."""
+    rooms = {"optimizers": _optimizers(), "problems": _problems(), "experiments": _experiments()}
+    if what and what not in rooms:
+        raise bad_argument("thalweg list", "what", what, f"one of {', '.join(rooms)}")
+    shown = {name: rows for name, rows in rooms.items() if what in {"", name}}
+    if json_:
+        _print_json(shown)
+        return
+    for name, rows in shown.items():
+        table = Table(box=None, pad_edge=False, header_style="dim", title_justify="left", title=name)
+        for column in rows[0]:
+            table.add_column(column, overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(str(value)) for value in row.values()))
+        _console().print(table, "")
+
+
+@app.command(
+    epilog="**Examples**\n\n`thalweg reproduce steep-valley`\n\n"
+    "`thalweg reproduce steep-valley --out valley --json`"
+)
+def reproduce(
+    name: Annotated[str, typer.Argument(help="An experiment of `thalweg list experiments`.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder. [default: thalweg-out/reproduce/NAME]")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Run a published claim: claim, expected, measured, and whether it holds."""
+    experiment = reproduction.find(name, reproduction.experiments())
+    outcome = experiment.run()
+    folder = out or Path("thalweg-out", "reproduce", experiment.name)
+    files = reproduction.write(folder, experiment, outcome)
+    if json_:
+        paths = [str(file) for file in files]
+        _print_json({**reproduction.as_dict(experiment, outcome), "files": paths})
+    else:
+        _print_claims(experiment.title, outcome, files)
+    if not outcome.holds:
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run the command line: 0 done, 1 a claim or a run failed, 2 a wrong argument, 130 stopped."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        _fail("stopped; finished runs are kept, the same command goes on from there", 130)
+    except (ValueError, TypeError, ImportError, OSError) as error:
+        _fail(str(error), 2)
+    except RuntimeError as error:
+        _fail(str(error), 1)
+
+
+def _fail(message: str, code: int) -> None:
+    if os.environ.get("THALWEG_DEBUG") and code != 130:
+        raise  # noqa: PLE0704 - only ever called inside an except block
+    Console(stderr=True).print(Text(f"thalweg: {message}", style="red"))
+    sys.exit(code)
+
+
+def _budget(steps: int | None, evaluations: int | None, seconds: float | None) -> Budget | None:
+    given = {"steps": steps, "evaluations": evaluations, "seconds": seconds}
+    chosen = [(kind, amount) for kind, amount in given.items() if amount is not None]
+    if len(chosen) > 1:
+        raise ValueError("thalweg compare: give one of --steps, --evaluations and --seconds.")
+    return Budget(*chosen[0]) if chosen else None
+
+
+def _command() -> str:
+    return shlex.join(["thalweg", *sys.argv[1:]])
+
+
+def _console() -> Console:
+    return Console()
+
+
+def _print_json(content: Any) -> None:
+    print(json.dumps(content, indent=2, allow_nan=False))
+
+
+def _print_summary(summary: Summary, report: Path) -> None:
+    console = _console()
+    console.print("", Text(summary.verdict.text), "", results(summary), "")
+    console.print(Text.assemble("report: ", (str(report), "bold")))
+
+
+def _print_claims(title: str, outcome: Outcome, files: list[Path]) -> None:
+    console = _console()
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("claim", ratio=1)
+    table.add_column("expected", justify="right")
+    table.add_column("measured", justify="right")
+    table.add_column("holds")
+    for claim in outcome.claims:
+        verdict = Text("yes", style="green") if claim.holds else Text("no", style="bold red")
+        table.add_row(Text(claim.claim), str(claim.expected), str(claim.measured), verdict)
+    console.print(Text(title, style="bold"), "", table, "")
+    for file in files:
+        console.print(Text(str(file), style="dim"))
+
+
+def _optimizers() -> list[dict[str, str]]:
+    return [
+        {
+            "name": entry.name,
+            "what": entry.summary,
+            "needs": entry.needs.value,
+            "state": entry.state,
+            "reference": f"{entry.reference.authors} {entry.reference.year}",
+        }
+        for entry in optim.catalogue().values()
+    ]
+
+
+def _problems() -> list[dict[str, str]]:
+    return [{"name": e.name, "what": e.title} for e in problems.catalogue().values()]
+
+
+def _experiments() -> list[dict[str, str]]:
+    return [{"name": e.name, "what": e.title} for e in reproduction.experiments().values()]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""Reports: figures, tables and one HTML page, made from the records of a study alone.
+
+    records = thalweg.study.records.read("study/")
+    thalweg.report.write_report("study/", records.study, records.runs)
+
+Every figure is a function of the records, with an optional `ax=`:
+
+- `learning_curves`, `tuning_curves`, `final_results`, `paths` draw a study;
+- `contour` draws any two-dimensional surface with paths on it;
+- `style.dark()` is a context in which figures have the dark theme.
+
+`results` is the table for a terminal, `page` the HTML as text. Nothing here trains.
+"""
+
+from thalweg.report import style
+from thalweg.report.contours import contour
+from thalweg.report.figures import learning_curves, paths, tuning_curves
+from thalweg.report.forest import final_results
+from thalweg.report.html import page, write_report
+from thalweg.report.tables import results
+
+
+__all__ = [
+    "contour",
+    "final_results",
+    "learning_curves",
+    "page",
+    "paths",
+    "results",
+    "style",
+    "tuning_curves",
+    "write_report",
+]

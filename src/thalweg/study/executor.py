@@ -1,0 +1,237 @@
+"""Where runs happen: in this process, or in supervised worker processes on this machine.
+
+An executor takes runs and yields events; a cluster is another class with the same one method.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Protocol, final
+
+import cloudpickle
+
+from thalweg.study.plan import Plan, Run
+from thalweg.study.records import load_run, write_json
+from thalweg.study.training import train
+
+
+__all__ = ["Event", "Executor", "Inline", "LocalProcesses"]
+
+RETRIES = 2
+
+
+@final
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a run.
+
+    Args:
+        kind: ``"progress"``, ``"done"`` (its record is on disk) or ``"failed"``.
+        run: The run.
+        spent: The share of its budget that is used.
+        loss: Its last training loss.
+        message: Why it failed.
+
+    Example:
+        >>> Event("done", Run("adam", {}, "tune", 0, 0, 0, "5f")).spent
+        1.0
+    """
+
+    kind: str
+    run: Run
+    spent: float = 1.0
+    loss: float | None = None
+    message: str | None = None
+
+
+class Executor(Protocol):
+    """Whatever can carry out runs."""
+
+    def execute(self, plan: Plan, runs: Sequence[Run], folder: Path) -> Iterator[Event]:
+        """Carry out the runs, each record into its own folder, in any order."""
+        ...
+
+
+def carry_out(plan: Plan, run: Run, folder: Path, tick: Any, retried: int = 0) -> None:
+    """Train and write the record; an error in the caller's own code is a record too."""
+    record = train(plan.problem, plan.arm(run.arm), run, plan.budget, tick)
+    write_json(folder / "runs" / run.id / "result.json", {**record, "retried": retried})
+
+
+@final
+class Inline:
+    """Run in this process, one after the other: for debugging, and inside other tools.
+
+    Example:
+        >>> Inline()
+        Inline()
+    """
+
+    def __repr__(self) -> str:
+        return "Inline()"
+
+    def execute(self, plan: Plan, runs: Sequence[Run], folder: Path) -> Iterator[Event]:
+        """Carry out the runs here."""
+        for run in runs:
+            ticks: list[tuple[float, float]] = []
+            try:
+                carry_out(plan, run, folder, lambda spent, loss: ticks.append((spent, loss)))  # noqa: B023
+            except Exception as error:  # the caller's model may raise anything
+                yield Event("failed", run, message=f"{type(error).__name__}: {error}")
+                continue
+            yield from (Event("progress", run, spent, loss) for spent, loss in ticks[-1:])
+            yield Event("done", run)
+
+
+@final
+class LocalProcesses:
+    """Supervised worker processes, one thread each.
+
+    A worker carries out one run after the other. One that dies costs its own run alone, which is
+    tried again in a new worker; one whose parent dies ends itself. Nothing needs the caller's
+    script to be importable: the problem and the optimizer classes travel by value.
+
+    Args:
+        workers: How many. Default: one for each core.
+
+    Example:
+        >>> LocalProcesses(workers=2).workers
+        2
+    """
+
+    def __init__(self, workers: int | None = None) -> None:
+        self.workers = workers or len(os.sched_getaffinity(0))
+
+    def execute(self, plan: Plan, runs: Sequence[Run], folder: Path) -> Iterator[Event]:
+        """Carry out the runs in worker processes."""
+        if not runs:
+            return
+        with tempfile.TemporaryDirectory(prefix="thalweg-") as scratch:
+            payload = Path(scratch) / "plan.pkl"
+            payload.write_bytes(cloudpickle.dumps((sys.path, cloudpickle.dumps(plan))))
+            pool = _Pool(payload, folder, min(self.workers, len(runs)))
+            try:
+                yield from pool.work(runs)
+            finally:
+                pool.close()
+
+
+@final
+class _Worker:
+    """A worker process, what it is at, and the thread that listens to it."""
+
+    def __init__(self, payload: Path, folder: Path, inbox: queue.Queue[Any]) -> None:
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "thalweg.study.worker", str(payload), str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            env={**os.environ, **threads, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            start_new_session=True,  # Ctrl-C reaches the parent, which decides
+        )
+        self.run: Run | None = None
+        assert self.process.stdout is not None
+        arguments = (self.process.stdout, inbox)
+        threading.Thread(target=self._listen, args=arguments, daemon=True).start()
+
+    def _listen(self, stream: IO[bytes], inbox: queue.Queue[Any]) -> None:
+        for line in stream:
+            inbox.put((self, json.loads(line)))
+        inbox.put((self, None))
+
+    def give(self, run: Run, retried: int) -> None:
+        """Hand over a run."""
+        self.run = run
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(json.dumps([run.as_dict(), retried]).encode() + b"\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass  # the listener reports the death
+
+    def last_words(self) -> str:
+        """How the process ended, and the end of what it wrote to stderr."""
+        code = self.process.wait()
+        self.log.seek(0)
+        lines = self.log.read().decode(errors="replace").strip().splitlines()
+        return f"the worker ended with code {code}" + (f": {lines[-1]}" if lines else "")
+
+    def end(self) -> None:
+        """Stop the process now."""
+        self.process.kill()
+        self.process.wait()
+        for stream in (self.process.stdin, self.log):
+            if stream is not None:
+                try:
+                    stream.close()
+                except BrokenPipeError:
+                    pass
+
+
+@final
+class _Pool:
+    """The workers of one execution."""
+
+    def __init__(self, payload: Path, folder: Path, size: int) -> None:
+        self._payload, self._folder = payload, folder
+        self._inbox: queue.Queue[Any] = queue.Queue()
+        self._workers = {_Worker(payload, folder, self._inbox) for _ in range(size)}
+        self._retried: dict[str, int] = {}
+
+    def work(self, runs: Sequence[Run]) -> Iterator[Event]:
+        """Hand out runs until each is done or has failed for good."""
+        waiting, open_ = deque(runs), len(runs)
+        while open_:
+            worker, message = self._inbox.get()
+            event = self._lost(worker, waiting) if message is None else None
+            if message is not None:
+                event = self._heard(worker, message)
+                if worker.run is None and waiting:
+                    self._give(worker, waiting.popleft())
+            if event is not None:
+                open_ -= event.kind != "progress"
+                yield event
+
+    def close(self) -> None:
+        """End all workers."""
+        for worker in self._workers:
+            worker.end()
+
+    def _give(self, worker: _Worker, run: Run) -> None:
+        worker.give(run, self._retried.get(run.id, 0))
+
+    def _heard(self, worker: _Worker, message: dict[str, Any]) -> Event | None:
+        run, kind = worker.run, message.pop("kind")
+        if kind == "ready" or run is None:
+            return None
+        if kind != "progress":
+            worker.run = None
+        return Event(kind, run, **message)
+
+    def _lost(self, worker: _Worker, waiting: deque[Run]) -> Event | None:
+        """A worker died: its run goes to a new one, or has failed after some tries."""
+        words, run = worker.last_words(), worker.run
+        worker.end()
+        self._workers.discard(worker)
+        if run is None:  # it died before it was ready: that would only happen again
+            raise RuntimeError(f"LocalProcesses: a worker could not start; {words}.")
+        self._workers.add(_Worker(self._payload, self._folder, self._inbox))
+        if load_run(self._folder, run.id) is not None:
+            return Event("done", run)
+        self._retried[run.id] = self._retried.get(run.id, 0) + 1
+        if self._retried[run.id] > RETRIES:
+            return Event("failed", run, message=words)
+        waiting.appendleft(run)
+        return None

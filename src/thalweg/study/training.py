@@ -1,0 +1,179 @@
+"""One run: train a fresh model under a budget, look at it on a grid, say what came of it."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, final
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from thalweg.errors import NonFiniteError
+from thalweg.optim import AbstractOptimizer
+from thalweg.problems import Problem
+from thalweg.study.arms import Arm
+from thalweg.study.budget import Budget
+from thalweg.study.plan import FORMAT, Run
+
+
+__all__ = ["Looks", "train"]
+
+GRID = 21  # evaluations of a run, the start and the end included
+FAR = 1e6  # a loss this many times its start has diverged, though it is finite still
+
+# Processor time, all of one thread: runs beside each other do not slow each other's clock.
+_clock = time.process_time
+
+Tick = Callable[[float, float], None]
+
+
+@final
+class Looks:
+    """The evaluations of a run: its learning curve, outside the timed region."""
+
+    def __init__(self, problem: Problem, model: nn.Module, optimizer: Optimizer) -> None:
+        self._problem, self._model, self._optimizer = problem, model, optimizer
+        names = ("step", "seconds", "gradients", "train_loss")
+        names += ("validation_loss", "validation_metric")
+        self.curve: dict[str, list[Any]] = {name: [] for name in names}
+        self.hit: dict[str, float] | None = None
+
+    def scores(self, split: str) -> dict[str, float | None]:
+        """Loss and metric on a split, at the weights that the method wants evaluated."""
+        if isinstance(self._optimizer, AbstractOptimizer):
+            with self._optimizer.evaluation():
+                return self._problem.evaluate(self._model, split)
+        return self._problem.evaluate(self._model, split)
+
+    def take(self, step: int, seconds: float, gradients: float) -> float:
+        """Evaluate now; the training loss."""
+        train = self.scores("train")["loss"]
+        validation = {"loss": None, "metric": None}
+        if self._problem.data is not None:
+            validation = self.scores("validation")
+        now = (step, seconds, gradients, train, validation["loss"], validation["metric"])
+        for column, value in zip(self.curve.values(), now, strict=True):
+            column.append(value)
+        target = self._problem.target
+        if target is not None and self.hit is None:
+            value = self.curve[target.quantity][-1]
+            if value is not None and self._problem.reached(value):
+                self.hit = {"step": step, "seconds": seconds, "gradients": gradients}
+        return math.nan if train is None else train
+
+    @property
+    def last(self) -> dict[str, Any]:
+        """The last evaluation."""
+        names = ("train_loss", "validation_loss", "validation_metric")
+        return {name: self.curve[name][-1] for name in names}
+
+
+def train(
+    problem: Problem, arm: Arm, run: Run, budget: Budget, tick: Tick | None = None
+) -> dict[str, Any]:
+    """Train once and return the record.
+
+    Args:
+        problem: What is to be solved.
+        arm: The optimizer.
+        run: The point, the seed and the stage; test data is read in fresh-seed stages only.
+        budget: When to stop.
+        tick: Called at each evaluation with the share of the budget used and the training loss.
+
+    Returns:
+        The record of the run, as plain data. A run that diverges is a result like any other.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.seed)  # dropout and other noise inside the model
+        training = _Training(problem, arm, run)
+        message = training.follow(problem.batches(run.seed), budget, tick or _silent)
+        looks = training.looks
+        final: dict[str, Any] = {**looks.last, "test_loss": None, "test_metric": None}
+        if message is None and run.stage != "tune" and problem.data is not None:
+            test = looks.scores("test")
+            final |= {"test_loss": test["loss"], "test_metric": test["metric"]}
+    return {
+        "format": FORMAT,
+        **run.as_dict(),
+        "problem": problem.name,
+        "fingerprint": problem.fingerprint,
+        "optimizer": arm.label,
+        "class": arm.path,
+        "settings": dict(arm.settings),
+        "budget": {"kind": budget.kind, "amount": budget.amount},
+        "schedule": "constant",
+        "status": "finished" if message is None else "diverged",
+        "message": message,
+        "curve": looks.curve,
+        "final": final,
+        "hit": looks.hit,
+        "ledger": training.objective.ledger.as_dict(),
+        "seconds": training.seconds,
+        "retried": 0,
+        "path": training.path,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _silent(spent: float, loss: float) -> None:
+    del spent, loss
+
+
+@final
+class _Training:
+    """The loop of one run, and what it has used so far."""
+
+    def __init__(self, problem: Problem, arm: Arm, run: Run) -> None:
+        self.problem = problem
+        self.model = problem.build(run.seed)
+        began = _clock()
+        self.optimizer = arm.build(self.model, run.hyperparameters)
+        self.seconds = _clock() - began
+        self.looks = Looks(problem, self.model, self.optimizer)
+        self.objective = problem.objective(self.model)
+        self.step = 0
+        self.path: list[list[float]] | None = None if problem.function is None else []
+
+    def follow(self, batches: Iterator[Any], budget: Budget, tick: Tick) -> str | None:
+        """Train until the budget is spent; why the run diverged, or None."""
+        start = self._look()
+        looked, spent = 0, 0.0
+        while spent < 1.0:
+            self._remember()
+            loss = self._advance(next(batches))
+            if isinstance(loss, str):
+                return loss
+            if not math.isfinite(loss) or abs(loss) > FAR * (1.0 + abs(start)):
+                return f"the loss was {loss:.3g} at step {self.step}"
+            gradients = self.objective.ledger.gradients
+            spent = budget.spent(step=self.step, evaluations=gradients, seconds=self.seconds)
+            if spent * (GRID - 1) >= looked + 1 or spent >= 1.0:
+                looked = int(spent * (GRID - 1))
+                loss = self._look()
+                tick(min(spent, 1.0), loss)
+                if not math.isfinite(loss):
+                    return f"the training loss was {loss:.3g} after step {self.step}"
+        self._remember()
+        return None
+
+    def _advance(self, batch: Any) -> float | str:
+        """One timed step; the batch's loss, or what was not finite."""
+        began = _clock()
+        try:
+            return float(self.optimizer.step(self.objective.closure(*batch)))
+        except NonFiniteError as error:
+            return str(error)
+        finally:
+            self.seconds += _clock() - began
+            self.step += 1
+
+    def _look(self) -> float:
+        return self.looks.take(self.step, self.seconds, self.objective.ledger.gradients)
+
+    def _remember(self) -> None:
+        if self.path is not None:
+            self.path.append(next(self.model.parameters()).detach().tolist())

@@ -1,0 +1,262 @@
+"""One row a method: how to build it, what it is compared with, where it descends.
+
+``ROWS`` has exactly one row for each name of the catalogue; ``CASES`` adds wrappers around other
+methods, torch's among them. Every generic test runs over one of the two.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, ClassVar, final
+
+import torch
+from torch.optim import Optimizer
+
+from conformance import references
+from conformance.references import Options, Reference
+from thalweg import optim
+from thalweg.errors import FRACTION, Domain
+from thalweg.optim import AbstractWrapper, Slot, StepInfo, WeightAveraging
+from thalweg.optim.base import domains
+
+
+Build = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the tests have to know of a method.
+
+    ``choices`` are drawn at random and must lie in the domains; ``torch_class`` is torch's
+    counterpart, whose checkpoints load; the three rates are options with which it descends.
+    """
+
+    cls: type[Optimizer]
+    build: Build
+    reference: Reference
+    choices: dict[str, tuple[Any, ...]]
+    quadratic: Options
+    rosenbrock: Options
+    network: Options
+    torch_class: type[Optimizer] | None = None
+    settings: Options = field(default_factory=dict)  # with state in every slot
+
+    def draw(self, seed: int) -> Options:
+        """Random options."""
+        rng = random.Random(seed)
+        options = {name: rng.choice(values) for name, values in self.choices.items()}
+        if options.get("nesterov") and (not options["momentum"] or options["dampening"]):
+            options["nesterov"] = False
+        return options
+
+    @property
+    def needs_closure(self) -> bool:
+        return issubclass(self.cls, optim.Nesterov)
+
+    @property
+    def wraps(self) -> bool:
+        return issubclass(self.cls, AbstractWrapper)
+
+    @property
+    def bad_names(self) -> tuple[str, ...]:
+        """The hyper-parameters of the class itself."""
+        return tuple(domains(self.cls))
+
+
+@final
+class Tether(AbstractWrapper):
+    """A wrapper of the tests' own: pulled back to where each parameter began."""
+
+    slots: ClassVar[tuple[Slot, ...]] = (Slot("anchor"),)
+    hyperparameters: ClassVar[dict[str, Domain]] = {"pull": FRACTION}
+
+    def __init__(self, inner: Optimizer, pull: float = 0.001) -> None:
+        super().__init__(inner, {"pull": pull})
+
+    def advance(self, point: Any, path: Any) -> StepInfo:
+        for group, p in path:
+            p.lerp_(self.state[p]["anchor"], group["pull"])
+        return StepInfo()
+
+
+_COMMON: dict[str, tuple[Any, ...]] = {
+    "weight_decay": (0.0, 0.02, 0.1),
+    "l1": (0.0, 0.0, 0.01),
+    "decoupled_weight_decay": (False, False, True),
+    "maximize": (False, False, True),
+    "foreach": (None, True, False),
+}
+_ADAM = {
+    "lr": (1e-3, 1e-2),
+    "betas": ((0.9, 0.999), (0.5, 0.9), (0.0, 0.99)),
+    "eps": (1e-8, 1e-3),
+    "amsgrad": (False, True),
+}
+
+
+def _adam(cls: type[Optimizer], torch_class: type[Optimizer], choices: Options) -> Row:
+    return Row(
+        cls=cls,
+        build=cls,
+        reference=references.of_torch(torch_class, native_decoupling=True),
+        choices=choices,
+        quadratic={"lr": 0.05},
+        rosenbrock={"lr": 0.02},
+        network={"lr": 0.02},
+        torch_class=torch_class,
+        settings={"lr": 0.01, "amsgrad": True, "weight_decay": 0.1},
+    )
+
+
+ROWS: dict[str, Row] = {
+    "adagrad": Row(
+        cls=optim.Adagrad,
+        build=optim.Adagrad,
+        reference=references.of_torch(torch.optim.Adagrad),
+        choices={
+            "lr": (1e-2, 0.1),
+            "lr_decay": (0.0, 0.01),
+            "initial_accumulator_value": (0.0, 0.1),
+            "eps": (1e-10, 1e-3),
+            **_COMMON,
+        },
+        quadratic={"lr": 0.5},
+        rosenbrock={"lr": 0.5},
+        network={"lr": 0.1},
+        torch_class=torch.optim.Adagrad,
+        settings={"lr": 0.1, "lr_decay": 0.01, "initial_accumulator_value": 0.1},
+    ),
+    "adam": _adam(optim.Adam, torch.optim.Adam, {**_ADAM, **_COMMON}),
+    "adamw": _adam(
+        optim.AdamW,
+        torch.optim.AdamW,
+        {**_ADAM, **{k: v for k, v in _COMMON.items() if k != "decoupled_weight_decay"}},
+    ),
+    "nesterov": Row(
+        cls=optim.Nesterov,
+        build=optim.Nesterov,
+        reference=references.nesterov,
+        choices={"lr": (1e-2, 0.05), "momentum": (0.0, 0.5, 0.9), **_COMMON},
+        quadratic={"lr": 0.05},
+        rosenbrock={"lr": 1e-3},
+        network={"lr": 0.05},
+        settings={"lr": 0.05, "weight_decay": 0.1},
+    ),
+    "rmsprop": Row(
+        cls=optim.RMSprop,
+        build=optim.RMSprop,
+        reference=references.rmsprop,
+        choices={
+            "lr": (1e-3, 1e-2),
+            "alpha": (0.99, 0.9),
+            "eps": (1e-8, 1e-3),
+            "momentum": (0.0, 0.5),
+            "centered": (False, True),
+            "eps_inside": (False, False, True),
+            **_COMMON,
+        },
+        quadratic={"lr": 0.02},
+        rosenbrock={"lr": 5e-3},
+        network={"lr": 0.01},
+        torch_class=torch.optim.RMSprop,
+        settings={"lr": 0.01, "momentum": 0.5, "centered": True},
+    ),
+    "sgd": Row(
+        cls=optim.SGD,
+        build=optim.SGD,
+        reference=references.of_torch(torch.optim.SGD),
+        choices={
+            "lr": (1e-2, 0.1),
+            "momentum": (0.0, 0.5, 0.9),
+            "dampening": (0.0, 0.0, 0.3),
+            "nesterov": (False, True),
+            **_COMMON,
+        },
+        quadratic={"lr": 0.1},
+        rosenbrock={"lr": 1e-3, "momentum": 0.9},
+        network={"lr": 0.1, "momentum": 0.5},
+        torch_class=torch.optim.SGD,
+        settings={"lr": 0.05, "momentum": 0.9, "weight_decay": 0.1},
+    ),
+    "weight-averaging": Row(
+        cls=WeightAveraging,
+        build=partial(optim.create, "weight-averaging", inner="sgd"),
+        reference=references.averaging,
+        choices={
+            "lr": (0.05, 0.1),
+            "momentum": (0.0, 0.5),
+            "average": ("polyak", "exponential"),
+            "decay": (0.5, 0.9),
+            "start": (0, 3),
+            "every": (1, 4),
+        },
+        quadratic={"lr": 0.1, "average": "exponential", "decay": 0.9},
+        rosenbrock={"lr": 1e-3, "momentum": 0.9, "average": "exponential", "decay": 0.9},
+        network={"lr": 0.1, "momentum": 0.5, "start": 50},
+        settings={"lr": 0.05, "momentum": 0.9, "start": 2},
+    ),
+}
+
+
+def _around(build: Build, *, cls: type[Optimizer] = WeightAveraging, **options: Any) -> Row:
+    rates = {"quadratic": options, "rosenbrock": {**options, "lr": 1e-3}, "network": options}
+    return Row(cls, build, references.averaging, {}, settings=options, **rates)
+
+
+def _torch_sgd(params: Any, **options: Any) -> Any:
+    return WeightAveraging(torch.optim.SGD(params, **options), start=60)
+
+
+def _torch_nadam(params: Any, **options: Any) -> Any:
+    return WeightAveraging(torch.optim.NAdam(params, **options), "exponential", decay=0.9)
+
+
+def _adam_inside(params: Any, **options: Any) -> Any:
+    return WeightAveraging(optim.Adam(params, **options), start=60, every=2)
+
+
+def _nested(params: Any, **options: Any) -> Any:
+    return Tether(WeightAveraging(optim.Adam(params, **options), "exponential", decay=0.9))
+
+
+def _nested_torch(params: Any, **options: Any) -> Any:
+    return WeightAveraging(Tether(torch.optim.NAdam(params, **options)), "exponential", decay=0.9)
+
+
+WRAPPED: dict[str, Row] = {
+    "averaging-torch-sgd": _around(_torch_sgd, lr=0.1),
+    "averaging-torch-nadam": _around(_torch_nadam, lr=0.05),
+    "averaging-adam": _around(_adam_inside, lr=0.05),
+    "tether-averaging-adam": _around(_nested, cls=Tether, lr=0.05),
+    "averaging-tether-nadam": _around(_nested_torch, lr=0.05),
+}
+CASES: dict[str, Row] = {**ROWS, **WRAPPED}
+
+# Values that each hyper-parameter must refuse.
+_NUMBERS = (float("nan"), -1.0, float("inf"), "0.1", None, True)
+BAD: dict[str, tuple[Any, ...]] = {
+    "lr": (*_NUMBERS, torch.tensor(-1.0), torch.tensor([0.1, 0.2])),
+    "weight_decay": _NUMBERS,
+    "l1": _NUMBERS,
+    "eps": _NUMBERS,
+    "lr_decay": _NUMBERS,
+    "initial_accumulator_value": _NUMBERS,
+    "momentum": (*_NUMBERS, 1.0),
+    "dampening": (*_NUMBERS, 1.5),
+    "alpha": (*_NUMBERS, 1.5),
+    "betas": (0.9, (0.9,), (0.9, 0.9, 0.9), (1.0, 0.9), (0.9, float("nan")), (-0.1, 0.9), "ab"),
+    "decoupled_weight_decay": ("yes", 1, None),
+    "maximize": ("yes", 1, None),
+    "nesterov": ("yes", 1, None),
+    "amsgrad": ("yes", 1, None),
+    "centered": ("yes", 1, None),
+    "eps_inside": ("yes", 1, None),
+    "foreach": ("yes", 1),
+    "average": ("mean", None, 3),
+    "decay": (*_NUMBERS, 1.0),
+    "start": (-1, 1.5, None, True),
+    "every": (0, -1, 1.5, None, True),
+}
