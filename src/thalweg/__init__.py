@@ -5,15 +5,23 @@ The rooms: :mod:`thalweg.objective` (what is minimised), :mod:`thalweg.optim` (t
 said of them), :mod:`thalweg.reproduce` (claims of the literature as experiments).
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+
 __version__ = "0.1.0"
 
 from thalweg import optim, problems
-from thalweg.compare import Study
 from thalweg.objective import Closure, Ledger, Objective, Risk
 from thalweg.problems import Problem
-from thalweg.study import Budget
 from thalweg.vectors import Vector
 
+
+if TYPE_CHECKING:
+    from thalweg.compare import Study
+    from thalweg.study import Budget
 
 __all__ = [
     "Budget",
@@ -28,3 +36,14 @@ __all__ = [
     "optim",
     "problems",
 ]
+
+# Rooms that draw and score: half of the time of an import, which a training loop need not spend.
+_LATE = {"Study": "thalweg.compare", "Budget": "thalweg.study"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATE:
+        return getattr(importlib.import_module(_LATE[name]), name)
+    if name in {"study", "report", "compare", "reproduce"}:
+        return importlib.import_module(f"thalweg.{name}")
+    raise AttributeError(f"module 'thalweg' has no attribute {name!r}")

@@ -9,7 +9,6 @@ kernel.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Self, final
 
@@ -114,11 +113,11 @@ class Vector(Sequence[Tensor]):
 
     # ---- reductions -----------------------------------------------------------------------
     def dot(self, other: Vector) -> Tensor:
-        """The inner product, accumulated in float64; a 0-dim tensor."""
+        """The inner product, accumulated in float64; a 0-dim tensor. Complex entries are pairs."""
         if self.flat is not None and other.flat is not None:
-            return torch.dot(self.flat.double(), other.flat.double())
+            return torch.dot(_doubles(self.flat), _doubles(other.flat))
         return self._sum(
-            torch.dot(a.reshape(-1).double(), b.reshape(-1).double())
+            torch.dot(_doubles(a), _doubles(b))
             for a, b in zip(self.tensors, other.tensors, strict=True)
         )
 
@@ -230,14 +229,18 @@ class Vector(Sequence[Tensor]):
         torch._foreach_addcdiv_(self.tensors, first.tensors, second.tensors, value)
         return self
 
-    def clamp_min_(self, low: Vector) -> Self:
+    def clamp_min_(self, low: Vector | float) -> Self:
         """The larger of the two, entry by entry."""
-        torch._foreach_clamp_min_(self.tensors, low.tensors)
+        torch._foreach_clamp_min_(self.tensors, _parts(low))
         return self
 
 
 def _parts(other: Vector | Scalar) -> list[Tensor] | Scalar:
     return other.tensors if isinstance(other, Vector) else other
+
+
+def _doubles(part: Tensor) -> Tensor:
+    return (torch.view_as_real(part) if part.is_complex() else part).reshape(-1).double()
 
 
 def _scaled_add(
@@ -246,6 +249,4 @@ def _scaled_add(
     """``_foreach_add`` takes ``alpha`` beside a list only; beside a number it is multiplied in."""
     if isinstance(other, Vector):
         return add(tensors, other.tensors, alpha=alpha)
-    if isinstance(other, Tensor):
-        return add(tensors, other, alpha=alpha)
-    return add(tensors, other * alpha if not math.isclose(alpha, 1.0) else other)
+    return add(tensors, other * alpha)

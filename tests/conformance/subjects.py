@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,13 +90,14 @@ def descend(build: Callable[..., Any], fn: Callable[[Tensor], Tensor], start: An
         return before, closure.value().item()
 
 
-def give(params: list[Tensor], *, seed: int = 0) -> Callable[[], None]:
-    """A closure that writes given gradients, whatever the parameters are."""
+def gradients(params: Iterable[Tensor], seed: int = 0) -> Callable[[], None]:
+    """A closure that writes the same random gradients each time it is called."""
+    given = list(params)
     generator = torch.Generator().manual_seed(seed)
-    grads = [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in params]
+    grads = [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in given]
 
     def closure() -> None:
-        for p, g in zip(params, grads, strict=True):
+        for p, g in zip(given, grads, strict=True):
             p.grad = g.clone()
 
     return closure

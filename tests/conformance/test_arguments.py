@@ -12,8 +12,12 @@ from conformance.table import BAD, CASES, ROWS, Tether
 from thalweg import optim
 
 
-WRONG = [(name, option, value) for name in ROWS for option in ROWS[name].bad_names
-         for value in BAD[option]]
+WRONG = [
+    (name, option, value)
+    for name in ROWS
+    for option in ROWS[name].bad_names
+    for value in BAD[option]
+]
 PLAIN = [name for name, row in ROWS.items() if not row.wraps]
 
 
@@ -119,7 +123,9 @@ def test_a_wrapper_goes_around_an_optimizer(inner):
 
 def test_a_wrapper_refuses_itself_twice():
     averaged = optim.WeightAveraging(optim.SGD([one()]))
-    with pytest.raises(ValueError, match=r"^WeightAveraging\(inner='WeightAveraging'\): inner must"):
+    with pytest.raises(
+        ValueError, match=r"^WeightAveraging\(inner='WeightAveraging'\): inner must"
+    ):
         optim.WeightAveraging(averaged)
     assert isinstance(Tether(averaged), optim.AbstractWrapper)
 

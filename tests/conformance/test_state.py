@@ -12,7 +12,15 @@ import weakref
 import pytest
 import torch
 
-from conformance.subjects import NETWORK, assert_same_state, flat, state_of, tensors_in
+from conformance.subjects import (
+    NETWORK,
+    Network,
+    assert_same_state,
+    flat,
+    gradients,
+    state_of,
+    tensors_in,
+)
 from conformance.table import CASES, ROWS, WRAPPED
 
 
@@ -24,24 +32,35 @@ def reloaded(state):
     return torch.load(buffer, weights_only=True)
 
 
-def begun(name, steps=5):
+def begun(name, network=NETWORK):
     row = CASES[name]
-    model = NETWORK.model()
+    model = network.model()
     optimizer = row.build(model.parameters(), **row.settings)
-    NETWORK.walk(optimizer, model, steps)
+    network.walk(optimizer, model, 5)
     return row, model, optimizer
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_a_resumed_run_is_the_uninterrupted_run(name):
-    row, model, optimizer = begun(name)
+# In float32 only where torch's own NAdam is inside: its loader casts a float32 scalar of the state
+# to the parameters' type.
+RESUMED = [
+    (name, dtype)
+    for name in CASES
+    for dtype in (torch.float32, torch.float64)
+    if "nadam" not in name or dtype is torch.float32
+]
+
+
+@pytest.mark.parametrize(("name", "dtype"), RESUMED)
+def test_a_resumed_run_is_the_uninterrupted_run(name, dtype):
+    network = Network(dtype)
+    row, model, optimizer = begun(name, network)
     weights, checkpoint = reloaded((model.state_dict(), optimizer.state_dict()))
-    resumed = NETWORK.model()
+    resumed = network.model()
     resumed.load_state_dict(weights)
     second = row.build(resumed.parameters(), **row.settings)
     second.load_state_dict(checkpoint)
-    straight = NETWORK.walk(optimizer, model, 8, start=5)
-    again = NETWORK.walk(second, resumed, 8, start=5)
+    straight = network.walk(optimizer, model, 8, start=5)
+    again = network.walk(second, resumed, 8, start=5)
     assert all(torch.equal(a, b) for a, b in zip(straight, again, strict=True))
     assert_same_state(state_of(optimizer), state_of(second))
 
@@ -67,7 +86,9 @@ def test_two_optimizers_of_one_state_dict_share_nothing(name):
         loaded.load_state_dict(shared)
         pairs.append((twin, loaded))
     (twin, first), (other, second) = pairs
-    owners = [{t.data_ptr() for t in tensors_in(o) if t.numel()} for o in (optimizer, first, second)]
+    owners = [
+        {t.data_ptr() for t in tensors_in(o) if t.numel()} for o in (optimizer, first, second)
+    ]
     assert not owners[0] & owners[1]
     assert not owners[1] & owners[2]
     before = state_of(second)
@@ -85,9 +106,7 @@ def test_copies_step_like_the_original(name, how, patched):
     if patched:  # schedulers put their own step on the instance
         torch.optim.lr_scheduler.StepLR(optimizer, step_size=100)
     pair = (model, optimizer)
-    twin, second = (
-        copy.deepcopy(pair) if how == "deepcopy" else pickle.loads(pickle.dumps(pair))
-    )
+    twin, second = copy.deepcopy(pair) if how == "deepcopy" else pickle.loads(pickle.dumps(pair))
     assert "step" not in vars(second)
     before = flat(model.parameters())
     theirs = NETWORK.walk(second, twin, 4, start=5)
@@ -147,10 +166,10 @@ def test_hooks_run_around_step_and_state_dict(name):
     seen = []
     for kind in ("step_pre", "step_post", "state_dict_pre", "state_dict_post"):
         register = getattr(optimizer, f"register_{kind}_hook")
-        register(lambda *args, kind=kind: seen.append(kind))
+        register(lambda *_, kind=kind: seen.append(kind))
     for kind in ("load_state_dict_pre", "load_state_dict_post"):
         register = getattr(optimizer, f"register_{kind}_hook")
-        register(lambda *args, kind=kind: seen.append(kind))
+        register(lambda *_, kind=kind: seen.append(kind))
     NETWORK.walk(optimizer, model, 1)
     optimizer.load_state_dict(optimizer.state_dict())
     assert seen == [
@@ -168,25 +187,24 @@ def test_memory_does_not_grow(name):
     row = CASES[name]
     model = torch.nn.Linear(3, 2, dtype=torch.float64)
     optimizer = row.build(model.parameters(), **row.settings)
-    closure = NETWORK.torch_closure(model, 0)
+    give = gradients(model.parameters())
 
     def walk(steps):
         for _ in range(steps):
-            optimizer.step(closure)
+            optimizer.step(give)
         gc.collect()
         tensors = sum(issubclass(type(o), torch.Tensor) for o in gc.get_objects())
         return tensors, sum(t.nbytes for t in tensors_in(optimizer))
 
     before = walk(100)
     tracemalloc.start()
-    walk(100)
+    walk(50)
     start, _ = tracemalloc.get_traced_memory()
-    after = walk(400)
+    assert walk(250) == before
     growth = tracemalloc.get_traced_memory()[0] - start
     tracemalloc.stop()
-    assert after == before
-    assert walk(1400) == before
-    assert growth < 4000  # bytes of Python objects; a leak of one tensor a step is 30 times that
+    assert growth < 250 * 50  # bytes: less than one Python object a step
+    assert walk(1600) == before
 
 
 @pytest.mark.parametrize("name", CASES)

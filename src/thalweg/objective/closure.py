@@ -74,28 +74,29 @@ class Closure(AbstractClosure):
 
     def __call__(self) -> Tensor:
         """Zero the gradients, run forward and backward, return the loss (without graph)."""
-        return self.accumulate()[0]
+        return self.accumulate(first=True)[0]
 
-    def accumulate(self, into: Vector | None = None) -> tuple[Tensor, float]:
-        """One live forward and backward; the gradients replace ``.grad``, or are added to ``into``.
+    def accumulate(self, *, first: bool, weighted: bool = False) -> tuple[Tensor, float]:
+        """One live forward and backward into ``.grad``.
 
         Args:
-            into: Where the gradient, times this batch's weight, is added. None: ``.grad``.
+            first: Whether the gradients are zeroed before.
+            weighted: Whether the loss is multiplied by this batch's weight in a sum over batches.
 
         Returns:
-            The loss and the weight of this batch in a sum over batches.
+            The loss, not multiplied, and the weight.
         """
         settle, self._called = not self._called, True
         with torch.enable_grad(), self.ledger.charge(forward=1, backward=1):
             loss, weight = self.program.weighted(None, settle=settle)
             _check_depends(loss)
-            if into is None:
+            if first:
                 for p in self.params:
                     p.grad = None
+            if not weighted:
                 loss.backward()
             elif weight > 0:
-                grads = torch.autograd.grad(loss, self.params.tensors, materialize_grads=True)
-                into.add_(Vector(grads), alpha=weight)
+                (loss * weight).backward()
         return loss.detach(), weight
 
     def value(self, theta: Vector | Tensor | None = None) -> Tensor:
@@ -180,11 +181,9 @@ class Risk(AbstractClosure):
 
     def __call__(self) -> Tensor:
         """Zero the gradients, accumulate over all batches, return the loss."""
-        gradient = self.params.zeros_like().detach()
-        terms = [closure.accumulate(into=gradient) for closure in self.closures]
+        terms = [c.accumulate(first=i == 0, weighted=True) for i, c in enumerate(self.closures)]
         value, total = self._mean(terms)
-        for p, g in zip(self.params, gradient.div_(total), strict=True):
-            p.grad = g
+        Vector(p.grad for p in self.params if p.grad is not None).div_(total)
         return value
 
     def value(self, theta: Vector | Tensor | None = None) -> Tensor:

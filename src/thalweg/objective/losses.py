@@ -87,15 +87,17 @@ class SquaredError(AbstractOutputLoss):
     """
 
     def count(self, outputs: Tensor, targets: Tensor) -> float:
+        """The number of entries."""
         return float(torch.broadcast_shapes(outputs.shape, targets.shape).numel())
 
     def _hessian_product(self, outputs: Tensor, targets: Tensor, vector: Tensor) -> Tensor:
-        del outputs, targets  # the second derivative is the same everywhere
-        return 2.0 * vector
+        repeats = self.count(outputs, targets) / max(1, outputs.numel())  # where z is broadcast
+        return 2.0 * repeats * vector
 
     def sample(
         self, outputs: Tensor, targets: Any, generator: torch.Generator | None = None
     ) -> Tensor:
+        """Targets drawn from the Gaussian around the outputs."""
         del targets
         entries = outputs.numel() / max(1, outputs.shape[0]) if outputs.ndim else 1.0
         deviation = (0.5 if self.reduction == "sum" else 0.5 * entries) ** 0.5
@@ -139,10 +141,13 @@ class CrossEntropy(AbstractOutputLoss):
         self.label_smoothing = label_smoothing
 
     def count(self, outputs: Tensor, targets: Tensor) -> float:
+        """The positions that count, or the sum of their class weights."""
         if targets.is_floating_point():
             return float(outputs.numel() / outputs.shape[_class_dim(outputs)])
         kept = targets[targets != self.ignore_index]
-        return float(kept.numel() if self.weight is None else self.weight.to(kept.device)[kept].sum())
+        return float(
+            kept.numel() if self.weight is None else self.weight.to(kept.device)[kept].sum()
+        )
 
     def _hessian_product(self, outputs: Tensor, targets: Tensor, vector: Tensor) -> Tensor:
         dim = _class_dim(outputs)
@@ -167,6 +172,7 @@ class CrossEntropy(AbstractOutputLoss):
     def sample(
         self, outputs: Tensor, targets: Any, generator: torch.Generator | None = None
     ) -> Tensor:
+        """Classes drawn from the softmax; ignored positions stay ignored."""
         dim = _class_dim(outputs)
         probability = outputs.detach().softmax(dim).movedim(dim, -1)
         rows = probability.reshape(-1, probability.shape[-1])
@@ -210,6 +216,7 @@ class BinaryCrossEntropy(AbstractOutputLoss):
         self.logits = logits
 
     def count(self, outputs: Tensor, targets: Tensor) -> float:
+        """The number of entries."""
         del targets
         return float(outputs.numel())
 
@@ -229,6 +236,7 @@ class BinaryCrossEntropy(AbstractOutputLoss):
     def sample(
         self, outputs: Tensor, targets: Any, generator: torch.Generator | None = None
     ) -> Tensor:
+        """Yes and no drawn for each entry."""
         del targets
         probability = outputs.detach().sigmoid() if self.logits else outputs.detach()
         return torch.bernoulli(probability, generator=generator)
@@ -245,6 +253,7 @@ class UnknownLoss(AbstractOutputLoss):
     """
 
     def count(self, outputs: Any, targets: Any) -> float:
+        """The number of samples."""
         for value in (targets, outputs):
             if isinstance(value, Tensor):
                 return float(value.shape[0]) if value.ndim else 1.0
@@ -266,6 +275,7 @@ class UnknownLoss(AbstractOutputLoss):
     def sample(
         self, outputs: Tensor, targets: Any, generator: torch.Generator | None = None
     ) -> Tensor:
+        """Refused: there is no distribution to draw from."""
         del outputs, targets, generator
         name = getattr(self.function, "__name__", type(self.function).__name__)
         raise TypeError(
@@ -318,6 +328,8 @@ def output_loss(function: Loss) -> AbstractOutputLoss:
     if base not in _KINDS:
         return UnknownLoss(function)
     kind, fixed = _KINDS[base]
+    if base is not type(function) and not set(given) <= set(_OPTIONS[kind]):
+        return UnknownLoss(function)  # with an option that its curvature here knows nothing of
     options = {name: given[name] for name in _OPTIONS[kind] if name in given}
     return kind(function, **options, **fixed)
 

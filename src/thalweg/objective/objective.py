@@ -11,7 +11,7 @@ from thalweg.errors import bad_argument
 from thalweg.objective.closure import Closure, Risk
 from thalweg.objective.ledger import Ledger
 from thalweg.objective.losses import Loss, output_loss
-from thalweg.objective.program import Forward, FunctionProgram, ModelProgram, forward_batch
+from thalweg.objective.program import BatchForward, Forward, FunctionProgram, ModelProgram
 from thalweg.vectors import Vector
 
 
@@ -64,7 +64,7 @@ class Objective:
         self.model = model
         self.loss_fn = None if loss_fn is None else output_loss(loss_fn)
         self.ledger = Ledger()
-        self._forward = forward or forward_batch(labels, loss_fn is not None)
+        self._forward = forward or BatchForward(labels, loss_fn is not None)
         self._count = count
         if not self.params.tensors:
             allowed = "a module with at least one parameter that requires a gradient"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol, final
 
 import torch
@@ -19,7 +20,7 @@ from thalweg.objective.losses import AbstractOutputLoss
 from thalweg.vectors import Vector
 
 
-__all__ = ["FunctionProgram", "ModelProgram", "Program", "forward_batch"]
+__all__ = ["BatchForward", "FunctionProgram", "ModelProgram", "Program"]
 
 Forward = Callable[[nn.Module, Any], Any]
 
@@ -121,9 +122,11 @@ class ModelProgram:
         return result
 
     def loss(self, theta: Sequence[Tensor] | None, *, settle: bool = False) -> Tensor:
+        """The loss at ``theta``, or at the live parameters."""
         return self._loss_of(self.forward(theta, settle=settle))
 
     def weighted(self, theta: Sequence[Tensor] | None, *, settle: bool) -> tuple[Tensor, float]:
+        """The loss and the weight of this batch in a sum over batches."""
         result = self.forward(theta, settle=settle)
         return self._loss_of(result), self._weight(result)
 
@@ -149,6 +152,7 @@ class FunctionProgram:
         self._replay = Replay(x.device)
 
     def loss(self, theta: Sequence[Tensor] | None, *, settle: bool = False) -> Tensor:
+        """The loss at ``theta``, or at the live parameters."""
         del settle  # a function has no buffers
         (x,) = self.params if theta is None else theta
         with self._replay():
@@ -157,23 +161,30 @@ class FunctionProgram:
         return value if value.requires_grad or not x.requires_grad else value + 0.0 * x.sum()
 
     def weighted(self, theta: Sequence[Tensor] | None, *, settle: bool) -> tuple[Tensor, float]:
+        """The loss and the weight of this batch in a sum over batches."""
         return self.loss(theta, settle=settle), 1.0
 
 
-def forward_batch(labels: str, has_loss: bool) -> Forward:
+@final
+@dataclass(frozen=True)
+class BatchForward:
     """The default forward function: pairs (x, y), and mappings as Hugging Face models take them."""
 
-    def forward(model: nn.Module, batch: Any) -> Any:
+    labels: str
+    has_loss: bool
+
+    def __call__(self, model: nn.Module, batch: Any) -> Any:
+        """The outputs and the targets; for a mapping and no loss function, the model's loss."""
         if isinstance(batch, Mapping):
-            if not has_loss:
+            if not self.has_loss:
                 return _field(model(**batch), "loss")
-            inputs = {name: value for name, value in batch.items() if name != labels}
-            if labels not in batch:
+            inputs = {name: value for name, value in batch.items() if name != self.labels}
+            if self.labels not in batch:
                 raise KeyError(
-                    f"Objective(labels={labels!r}): the batch has no such key; it has "
+                    f"Objective(labels={self.labels!r}): the batch has no such key; it has "
                     f"{', '.join(map(repr, batch))}."
                 )
-            return _field(model(**inputs), "logits"), batch[labels]
+            return _field(model(**inputs), "logits"), batch[self.labels]
         if isinstance(batch, (tuple, list)) and len(batch) == 2:
             x, y = batch
             outputs = model(*x) if isinstance(x, (tuple, list)) else model(x)
@@ -182,8 +193,6 @@ def forward_batch(labels: str, has_loss: bool) -> Forward:
             f"Objective.closure: a batch must be (x, y) or a dict, got {type(batch).__name__}; "
             "for any other form pass Objective(..., forward=lambda model, batch: ...)."
         )
-
-    return forward
 
 
 def checked_scalar(loss: Any, where: str, name: str) -> Tensor:

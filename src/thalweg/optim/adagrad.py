@@ -19,7 +19,8 @@ class Adagrad(AbstractFirstOrder):
 
     .. math::
         s_t = s_{t-1} + g_t^2, \qquad
-        \theta_{t+1} = \theta_t - \frac{\eta}{1 + (t - 1)\,\delta}\,\frac{g_t}{\sqrt{s_t} + \epsilon}
+        \theta_{t+1} = \theta_t -
+            \frac{\eta}{1 + (t - 1)\,\delta}\,\frac{g_t}{\sqrt{s_t} + \epsilon}
 
     with the learning rate :math:`\eta` (``lr``), its decay :math:`\delta` (``lr_decay``) and
     :math:`s_0` (``initial_accumulator_value``).

@@ -16,7 +16,8 @@ import functools
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, final
@@ -109,7 +110,9 @@ class Ray:
         self._pieces = list(self._pieces)
         parts: list[Tensor] = []
         for piece in self._pieces:
-            parts.extend([piece.direction] if isinstance(piece.direction, Tensor) else piece.direction)
+            parts.extend(
+                [piece.direction] if isinstance(piece.direction, Tensor) else piece.direction
+            )
         return Vector(parts) * -t
 
 
@@ -144,7 +147,9 @@ class AbstractOptimizer(torch.optim.Optimizer, ABC):
                 nearest = closest(name, argument_names(cls))
                 hint = f" Did you mean {nearest!r}?" if nearest else ""
                 known = ", ".join(argument_names(cls))
-                raise TypeError(f"{cls.__name__}({name}=...): unknown argument.{hint} Known: {known}.")
+                raise TypeError(
+                    f"{cls.__name__}({name}=...): unknown argument.{hint} Known: {known}."
+                )
         return super().__new__(cls)
 
     def __init__(self, params: Any, defaults: Group) -> None:
@@ -176,7 +181,8 @@ class AbstractOptimizer(torch.optim.Optimizer, ABC):
         if closure is None and self.needs not in {Needs.GRADIENT, Needs.LAYERS}:
             raise TypeError(
                 f"{type(self).__name__}.step(): this method needs {self.needs.value}. Pass "
-                "`objective.closure(x, y)`, or a function that computes the loss and calls backward."
+                "`objective.closure(x, y)`, or a function that computes the loss, calls backward and "
+                "returns the loss."
             )
         point = self.evaluate(closure)
         self.info = self.advance(point, self.descend(point))
@@ -207,9 +213,11 @@ class AbstractOptimizer(torch.optim.Optimizer, ABC):
             return None
         with torch.enable_grad():
             loss = closure()
-        if loss is not None and not math.isfinite(loss):
+        # Detached: torch warns where the number of a leaf that requires a gradient is read.
+        number = float(loss.detach() if isinstance(loss, Tensor) else loss or 0.0)
+        if not math.isfinite(number):
             raise NonFiniteError(
-                f"{type(self).__name__}.step(): the loss is {float(loss)} at call {self._calls} of "
+                f"{type(self).__name__}.step(): the loss is {number} at call {self._calls} of "
                 "step(); the parameters are as they were before it. Try a smaller learning rate."
             )
         return loss
@@ -254,13 +262,16 @@ class AbstractOptimizer(torch.optim.Optimizer, ABC):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take over a state, with its own memory and whatever defaults it lacks."""
         if "state" in state:
-            own = type(state["state"])(dict) if hasattr(state["state"], "default_factory") else {}
-            own.update({p: copy.deepcopy(slots) for p, slots in state["state"].items()})
-            state = {**state, "state": own}
+            state = {**state, "state": owned(state["state"])}
         super().__setstate__(state)
         for group in self.param_groups:
             for name, value in self.defaults.items():
                 group.setdefault(name, value)
+
+
+def owned(state: Mapping[Any, Any]) -> defaultdict[Any, Any]:
+    """A copy of an optimizer's state that shares no memory with it (torch's loader would)."""
+    return defaultdict(dict, {p: copy.deepcopy(slots) for p, slots in state.items()})
 
 
 @functools.cache

@@ -149,7 +149,9 @@ def _imported(path: str) -> Any:
     try:
         cls = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"thalweg.optim: cannot import the optimizer {path!r}: {error}.") from error
+        raise ValueError(
+            f"thalweg.optim: cannot import the optimizer {path!r}: {error}."
+        ) from error
     if not (isinstance(cls, type) and issubclass(cls, Optimizer)):
         raise ValueError(f"thalweg.optim: {path!r} is not a torch.optim.Optimizer class.")
     return cls

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from thalweg.errors import FLAG, NON_NEGATIVE, OPTIONAL_FLAG, Domain
-from thalweg.optim.base import AbstractOptimizer, Group, Piece, Point, Ray
+from thalweg.optim.base import AbstractOptimizer, Group, Piece, Point, Ray, tensors_with_grad
 from thalweg.optim.metadata import Common, Needs
 from thalweg.vectors import Vector
 
@@ -72,7 +72,10 @@ class AbstractFirstOrder(AbstractOptimizer):
     @final
     def descend(self, point: Point) -> Ray:
         """The ray along the rule's direction, computed as it is walked."""
-        del point
+        for _, p in tensors_with_grad(point.groups):
+            if p.grad is not None and p.grad.is_sparse:
+                name = type(self).__name__
+                raise TypeError(f"{name}.step(): sparse gradients are not supported; densify them.")
         return Ray(self._pieces())
 
     def _pieces(self) -> Iterator[Piece]:
@@ -85,15 +88,13 @@ class AbstractFirstOrder(AbstractOptimizer):
 
     def _state(self, p: Tensor, group: Group) -> tuple[float, bool]:
         """Make the slots that are missing and count the update; (updates, slots are new)."""
-        if p.grad is not None and p.grad.is_sparse:
-            name = type(self).__name__
-            raise TypeError(f"{name}.step(): sparse gradients are not supported; densify them.")
         state = self.state[p]
         fresh = False
         for slot in self.slots:
             if (slot.when is None or group[slot.when]) and state.get(slot.name) is None:
-                zeros = torch.zeros_like(p, memory_format=torch.preserve_format)
-                state[slot.name] = zeros.fill_(group[slot.fill]) if slot.fill else zeros
+                made = state[slot.name] = torch.zeros_like(p, memory_format=torch.preserve_format)
+                if slot.fill:
+                    _real(made).fill_(group[slot.fill])
                 fresh = True
         if not self.counts:
             return 0.0, fresh
@@ -133,8 +134,12 @@ def _buckets(
 
 def _joined(tensors: list[Tensor]) -> Any:
     """One tensor, or many as a Vector; complex ones as pairs of reals."""
-    real = [torch.view_as_real(t) if t.is_complex() else t for t in tensors]
+    real = [_real(t) for t in tensors]
     return real[0] if len(real) == 1 else Vector(real)
+
+
+def _real(tensor: Tensor) -> Tensor:
+    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
 
 
 def _regularised(grad: Any, param: Any, group: Group) -> Any:

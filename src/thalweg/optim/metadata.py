@@ -1,4 +1,4 @@
-"""What a method says about itself: the one source of its catalogue row, tests, tables and tuning."""
+"""What a method says about itself: the source of its catalogue row, tests, tables and tuning."""
 
 from __future__ import annotations
 
@@ -118,8 +118,8 @@ class Common(TypedDict, total=False):
     """Options that every first-order method takes by keyword.
 
     ``l1`` adds l1 * sign(p) to the gradient; ``decoupled_weight_decay`` takes ``weight_decay`` off
-    the parameters themselves (AdamW) instead of adding it to the gradient (L2); ``maximize`` climbs;
-    ``foreach`` updates all tensors at once (None: on accelerators only, as torch does).
+    the parameters themselves (AdamW) instead of adding it to the gradient (L2); ``maximize``
+    climbs; ``foreach`` updates all tensors at once (None: on accelerators only, as torch does).
     """
 
     l1: float

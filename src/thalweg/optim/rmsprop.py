@@ -105,7 +105,8 @@ class RMSprop(AbstractFirstOrder):
         second = state.square_avg.mul_(alpha).addcmul_(grad, grad, value=1 - alpha)
         if group["centered"]:
             mean = state.grad_avg.lerp_(grad, 1 - alpha)
-            second = second.addcmul(mean, mean, value=-1)
+            # A constant gradient has variance zero, which rounding may put below it.
+            second = second.addcmul(mean, mean, value=-1).clamp_min_(0)
         root = second.add(eps).sqrt_() if group["eps_inside"] else second.sqrt().add_(eps)
         if not group["momentum"]:
             return grad.div(root)

@@ -21,7 +21,7 @@ from thalweg.optim.base import (
     Point,
     StepInfo,
     check_group,
-    domains,
+    owned,
     tensors_with_grad,
 )
 from thalweg.optim.metadata import Needs
@@ -56,8 +56,12 @@ class AbstractWrapper(AbstractOptimizer):
             allowed = f"a method without hyper-parameters named {', '.join(taken)}"
             raise bad_argument(name, "inner", type(inner).__name__, allowed)
         for group in inner.param_groups:
+            self._check(group, inner)
+        for group in inner.param_groups:
             group.update({key: group.get(key, value) for key, value in own.items()})
         carried = {"inner": inner, "own": own, "info": StepInfo(), "_calls": 0}
+        if self.evaluation_slot is None:  # then the inner's average, say, is what is evaluated
+            carried["evaluation_slot"] = getattr(inner, "evaluation_slot", None)
         Optimizer.__setstate__(self, carried)  # the groups, state and defaults are the inner's
 
     @property
@@ -83,7 +87,8 @@ class AbstractWrapper(AbstractOptimizer):
             p: p.detach().clone()
             for group in self.param_groups
             for p in group["params"]
-            if names and p.requires_grad and not (p in self.state and names[0] in self.state[p])
+            if names and (p.requires_grad or p.grad is not None)
+            if not (p in self.state and names[0] in self.state[p])
         }
         if isinstance(self.inner, AbstractOptimizer):
             loss = self.inner.step(closure)
@@ -111,8 +116,14 @@ class AbstractWrapper(AbstractOptimizer):
         Raises:
             ValueError: If one of its hyper-parameters is outside its domain.
         """
-        check_group(type(self), {k: v for k, v in param_group.items() if k in domains(type(self))})
-        self.inner.add_param_group({**self.own, **param_group})
+        if isinstance(param_group, dict):
+            self._check(param_group, self.inner)
+            param_group = {**self.own, **param_group}
+        self.inner.add_param_group(param_group)
+
+    def _check(self, group: Group, inner: Optimizer) -> None:
+        """Check the wrapper's own names in a group, and near misses of them."""
+        check_group(type(self), {k: v for k, v in group.items() if k not in inner.defaults})
 
     @final
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -126,12 +137,7 @@ class AbstractWrapper(AbstractOptimizer):
             return
         self.inner.__setstate__(state)
         if not isinstance(self.inner, AbstractOptimizer):
-            owned = {
-                p: {k: v.clone() if isinstance(v, Tensor) else v for k, v in slots.items()}
-                for p, slots in self.inner.state.items()
-            }
-            self.inner.state.update(owned)
+            self.inner.state = owned(self.inner.state)
         for group in self.param_groups:
             for name, value in self.own.items():
                 group.setdefault(name, value)
-

@@ -235,7 +235,9 @@ class Problem:
         with global_stream(0, "check"), torch.no_grad():
             inputs, targets = next(self.batches(0))
             first = float(self._criterion(model.eval()(inputs), targets))
-        source = self.data.sha256 if self.data else (self.function and self.function.name)
+        source: object = self.data and self.data.sha256
+        if self.function is not None:
+            source = (self.function.name, self.function.formula)
         metric = self.metric and (self.metric.name, self.metric.higher_is_better)
         numbers = (self.batch_size, self.target, self.scale, self.steps, f"{first:.4g}")
         return fingerprint(

@@ -14,10 +14,11 @@ Every figure is a function of the records, with an optional `ax=`:
 
 from thalweg.report import style
 from thalweg.report.contours import contour
-from thalweg.report.figures import learning_curves, paths, tuning_curves
+from thalweg.report.figures import learning_curves, paths
 from thalweg.report.forest import final_results
 from thalweg.report.html import page, write_report
 from thalweg.report.tables import results
+from thalweg.report.tuning import tuning_curves
 
 
 __all__ = [

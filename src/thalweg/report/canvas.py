@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from thalweg.report import style
 
 
-__all__ = ["axes", "caption", "legend", "log_axis", "render", "root", "save"]
+__all__ = ["axes", "caption", "legend", "log_axis", "plain_axis", "render", "root", "save"]
 
 
 def axes(ax: Axes | None, size: tuple[float, float] = (6.2, 4.5)) -> tuple[Figure, Axes]:
@@ -82,6 +82,11 @@ def log_axis(axis: Any, low: float, high: float) -> None:
         axis.set_major_locator(LogLocator(subs=subs, numticks=30))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(matplotlib.ticker.NullLocator())
+
+
+def plain_axis(axis: Any) -> None:
+    """Numbers in full on a linear axis, without a common factor in the corner."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}"))
 
 
 def render(figure: Figure, kind: str) -> bytes:

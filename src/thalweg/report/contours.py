@@ -130,7 +130,7 @@ def _mark(ax: Axes, surface: Mapping[str, Any]) -> None:
                 markerfacecolor=tone("paper"),
                 markeredgewidth=1.2,
                 label=label,
-                zorder=6 if marker == "o" else 3,
+                zorder=3 if marker == "*" else 6,
             )
 
 

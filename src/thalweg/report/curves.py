@@ -16,13 +16,13 @@ from typing import Any, final
 import numpy as np
 
 
-__all__ = ["FLOOR", "MedianCurve", "gap", "median_curve"]
+__all__ = ["FLOOR", "WORST", "MedianCurve", "gap", "median_curve"]
 
 # What cannot be told from zero in double precision is drawn here on a log axis.
 FLOOR = 1e-16
 
 # Stands for "worst possible" in quantiles, where an infinity would turn into nan.
-_WORST = 1e300
+WORST = 1e100
 
 
 @final
@@ -32,7 +32,7 @@ class MedianCurve:
 
     Args:
         x: [k] cost at each evaluation.
-        low, middle, high: [k] 25%, 50% and 75% points; +-1e300 where runs had diverged.
+        low, middle, high: [k] 25%, 50% and 75% points; +-`WORST` where runs had diverged.
         n: the number of runs.
     """
 
@@ -46,7 +46,7 @@ class MedianCurve:
     def drawn(self) -> np.ndarray:
         """[m] every number that is a value, none that stands for a divergence."""
         values = np.concatenate([self.low, self.middle, self.high])
-        return values[np.abs(values) < _WORST / 10]
+        return values[np.abs(values) < WORST / 10]
 
 
 def median_curve(
@@ -66,7 +66,7 @@ def median_curve(
     used = [run for run in runs if _any_number(run["curve"].get(quantity))]
     if not used:
         return None
-    worst = -_WORST if higher_is_better else _WORST
+    worst = -WORST if higher_is_better else WORST
     longest: list[int] = max((run["curve"]["step"] for run in used), key=len)
     if all(run["curve"]["step"] == longest[: len(run["curve"]["step"])] for run in used):
         x = _by_evaluation(used, against, len(longest))

@@ -104,9 +104,10 @@ def _data(data: Record | None) -> list[tuple[str, str]]:
 
 
 def _tuning(study: Record, runs: Sequence[Record]) -> str:
-    rounds = max((run["round"] or 0 for run in runs if run["stage"] == "tune"), default=0)
-    extended = f"; spaces extended up to {rounds} times" if rounds else ""
+    trials = f"{study['trials']} trials"
+    if any(run["round"] for run in runs):
+        trials += ", and more where the best sat on the edge of its space,"
     return (
-        f"{study['trials']} trials for each optimizer at seed {study['tuning_seed']}, chosen by "
-        f"the lowest final {words.axis_name(study['selection'], study)}{extended}"
+        f"{trials} for each optimizer at seed {study['tuning_seed']}, chosen by the lowest final "
+        f"{words.axis_name(study['selection'], study)}"
     )

@@ -1,4 +1,4 @@
-"""The figures of a study: learning curves, tuning curves, final results, paths on a surface.
+"""The figures of a study from its fresh seeds: learning curves, and paths on a surface.
 
 Each takes the records (`study`, `runs`), draws on `ax` if one is given and on a new figure
 otherwise, and returns the `matplotlib.figure.Figure`. Nothing is shown and no global state moves.
@@ -17,11 +17,11 @@ from matplotlib.figure import Figure
 from thalweg.errors import unknown_name
 from thalweg.report import canvas, words
 from thalweg.report.contours import contour
-from thalweg.report.curves import FLOOR, MedianCurve, gap, median_curve
-from thalweg.report.style import series, styled, tone
+from thalweg.report.curves import FLOOR, WORST, MedianCurve, gap, median_curve
+from thalweg.report.style import series, styled
 
 
-__all__ = ["learning_curves", "paths", "quantities", "tunable", "tuning_curves"]
+__all__ = ["learning_curves", "paths", "quantities"]
 
 Record = Mapping[str, Any]
 
@@ -106,14 +106,15 @@ def _set_range(ax: Axes, drawn: Sequence[MedianCurve], offset: float, *, log: bo
     values = np.concatenate([curve.drawn for curve in drawn] or [np.zeros(0)]) - offset
     if values.size == 0:
         return
-    starts = [abs(curve.middle[0] - offset) for curve in drawn if abs(curve.middle[0]) < 1e299]
-    ceiling = 10 * max(starts, default=math.inf)
+    starts = [abs(curve.middle[0] - offset) for curve in drawn if abs(curve.middle[0]) < WORST]
+    ceiling = 10 * max(starts, default=math.inf) if log else math.inf
     low, high = float(values.min()), float(min(values.max(), max(ceiling, values.min())))
     if log and low >= 0 and high > 0:
         _log_range(ax, low, high)
     else:
         pad = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
         ax.set_ylim(low - pad, high + pad)
+        canvas.plain_axis(ax.yaxis)
 
 
 def _log_range(ax: Axes, low: float, high: float) -> None:
@@ -121,99 +122,6 @@ def _log_range(ax: Axes, low: float, high: float) -> None:
         line.set_ydata(np.maximum(np.asarray(line.get_ydata(), dtype=float), FLOOR))
     low = max(low, FLOOR)
     canvas.log_axis(ax.yaxis, low, max(high, low * 1.05))
-
-
-def tunable(study: Record) -> list[str]:
-    """Every hyper-parameter that some optimizer of the study searched, the learning rate first."""
-    names = {name: None for entry in study["optimizers"] for name in entry["space"]}
-    return sorted(names, key=lambda name: name != "lr")
-
-
-@styled
-def tuning_curves(
-    study: Record, runs: Sequence[Record], *, parameter: str = "lr", ax: Axes | None = None
-) -> Figure:
-    """Final selection loss of each trial against one hyper-parameter, log-log.
-
-    Diverged and failed trials are crosses on the top edge; the chosen value has a ring.
-    """
-    figure, ax = canvas.axes(ax)
-    tune = [run for run in runs if run["stage"] == "tune" and parameter in run["hyperparameters"]]
-    losses = [loss for run in tune if (loss := _loss(study, run)) is not None]
-    starts = [v for run in tune for v in run["curve"]["train_loss"][:1] if v is not None]
-    offset = gap(study, study["selection"])
-    top = min(max(losses, default=1.0) - offset, 10 * max(starts, default=math.inf))
-    points = [
-        (entry, *_trials(study, tune, entry["label"], parameter)) for entry in study["optimizers"]
-    ]
-    spacing = min(0.035, 0.18 / max(len(points), 1))
-    for k, (entry, x, y) in enumerate(points):
-        if x:
-            heights = [v if v is None else v - offset for v in y]
-            _draw_trials(ax, entry, x, heights, top, edge=1 - spacing * (k + 0.6))
-    if losses:
-        shown = [min(max(loss - offset, FLOOR), top) for loss in losses]
-        _loss_range(ax, shown, spacing * (len(points) + 1))
-    positive = [x for _, xs, _ in points for x in xs]
-    if positive and min(positive) > 0:
-        canvas.log_axis(ax.xaxis, min(positive), max(positive) * 1.001)
-    name = words.axis_name(study["selection"], study)
-    ax.set_xlabel(words.axis_name(parameter, study))
-    ax.set_ylabel(f"final {name}" + (" − minimum" if offset else ""))
-    ax.plot([], [], "x", color=tone("muted"), label="diverged")
-    ax.plot([], [], "o", color=tone("ink"), markersize=10, fillstyle="none", label="chosen")
-    title = f"Tuning: final {name} against {words.axis_name(parameter, study)}"
-    line = f"{study['problem']['name']}; one point a trial; {words.describe(study, tune)}"
-    canvas.caption(ax, title, line)
-    canvas.legend(ax)
-    return figure
-
-
-def _loss(study: Record, run: Record) -> float | None:
-    value = run["final"].get(study["selection"])
-    return value if run["status"] == "finished" and value is not None else None
-
-
-def _trials(
-    study: Record, tune: Sequence[Record], label: str, parameter: str
-) -> tuple[list[float], list[float | None]]:
-    own = [run for run in tune if run["optimizer"] == label]
-    own.sort(key=lambda run: run["hyperparameters"][parameter])
-    x = [run["hyperparameters"][parameter] for run in own]
-    return x, [_loss(study, run) for run in own]
-
-
-def _draw_trials(
-    ax: Axes,
-    entry: Record,
-    x: Sequence[float],
-    y: Sequence[float | None],
-    top: float,
-    edge: float,
-) -> None:
-    look, label = series(entry["label"]), entry["label"]
-    good = [(a, max(b, FLOOR)) for a, b in zip(x, y, strict=True) if b is not None and b <= top]
-    lost = [a for a, b in zip(x, y, strict=True) if b is None or b > top]
-    # Only a one-dimensional search is a curve; with more dimensions the line would mislead.
-    dash = look.dash if len(entry["space"]) == 1 else "none"
-    ax.plot(
-        *(zip(*good, strict=True) if good else ([], [])),
-        color=look.colour,
-        linestyle=dash,
-        marker=look.marker,
-        label=label,
-    )
-    if good:
-        best = min(good, key=lambda point: point[1])
-        ax.plot(*best, "o", color=look.colour, markersize=11, fillstyle="none", zorder=4)
-    across = ax.get_xaxis_transform()
-    ax.plot(lost, [edge] * len(lost), "x", color=look.colour, transform=across, clip_on=False)
-
-
-def _loss_range(ax: Axes, values: Sequence[float], reserved: float) -> None:
-    """Limits that leave the reserved share of the height free for crosses on the top edge."""
-    low, high = min(values), max(max(values), 1.05 * min(values))
-    canvas.log_axis(ax.yaxis, low, low * (high / low) ** (1 / (1 - reserved)))
 
 
 @styled
@@ -234,8 +142,8 @@ def paths(study: Record, runs: Sequence[Record], *, ax: Axes | None = None) -> F
         own = [run for run in fresh if run["optimizer"] == entry["label"]]
         if own:
             first[entry["label"]] = own[0]
-    line = f"{surface['formula']}; {words.describe(study, list(first.values()))}"
-    title = f"Paths on {study['problem']['title'] or study['problem']['name']}"
+    line = f"{words.formula(surface['formula'])}; {words.describe(study, list(first.values()))}"
+    title = f"Paths on {study['problem']['name']}"
     tracks = {label: run["path"] for label, run in first.items()}
     return contour(surface, tracks, ax=ax, title=title, line=line)
 

@@ -45,6 +45,7 @@ def final_results(
         canvas.log_axis(ax.xaxis, low, high)
     else:
         ax.set_xlim(low, high)
+        canvas.plain_axis(ax.xaxis)
     _label_rows(ax, summary)
     name = summary.quantity.name
     ax.set_xlabel(f"{name} − minimum" if offset else name)
@@ -60,7 +61,8 @@ def final_results(
 def _range(summary: Summary, offset: float) -> tuple[float, float, bool]:
     """Limits and whether the axis is logarithmic, from the tuned results.
 
-    Defaults widen the range at most by its own width; one further away is drawn on the edge.
+    Defaults widen the range a little (at most by its own width, or two decades); one further away
+    is drawn on the edge.
     """
     tuned = [v for row in summary.rows for v in row.scores.values()]
     for row in summary.rows:
@@ -68,14 +70,15 @@ def _range(summary: Summary, offset: float) -> tuple[float, float, bool]:
             tuned += [v for v in (row.score.low, row.score.high) if v is not None]
     values = np.array(tuned or [0.0, 1.0]) - offset
     scores = np.array([v for row in summary.rows for v in row.scores.values()] or [1.0]) - offset
+    defaults = [row.default.mean - offset for row in summary.rows if row.default]
     is_loss = not summary.quantity.key.endswith("_metric")
     if is_loss and scores.min() >= 0 and scores.max() > 5 * max(scores.min(), FLOOR):
         positive = np.maximum(values[values > 0], FLOOR)
-        low = max(float(scores.min()), FLOOR) / 1.5
-        return low, max(float(positive.max()) * 1.5, low * 10), True
+        low, high = max(float(scores.min()), FLOOR) / 1.5, float(positive.max())
+        near = [value for value in defaults if low <= value <= 100 * high]
+        return low, max(1.5 * max([high, *near]), low * 10), True
     width = float(np.ptp(values)) or abs(float(values[0])) * 0.1 or 1.0
     low, high = float(values.min()), float(values.max())
-    defaults = [row.default.mean - offset for row in summary.rows if row.default]
     near = [v for v in defaults if low - width <= v <= high + width]
     return min([low, *near]) - 0.08 * width, max([high, *near]) + 0.08 * width, False
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, final
 
 from matplotlib.figure import Figure
 
-from thalweg.report import figures
+from thalweg.report import canvas, figures
 from thalweg.report.forest import final_results
+from thalweg.report.tuning import tunable, tuning_curves
 
 
 __all__ = ["Picture", "gallery"]
@@ -24,6 +26,11 @@ class Picture:
     section: str
     title: str
     figure: Figure
+
+    @cached_property
+    def svg(self) -> bytes:
+        """The figure as an SVG file, drawn once."""
+        return canvas.render(self.figure, "svg")
 
 
 def gallery(study: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> list[Picture]:
@@ -45,10 +52,10 @@ def gallery(study: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> list
     if present and _costs_differ(runs):
         drawn = figures.learning_curves(study, runs, quantity=present[0], against="gradients")
         add(_slug("curve", present[0], "gradients"), "curves", drawn)
-    for parameter in figures.tunable(study):
+    for parameter in tunable(study):
         tried = {run["hyperparameters"].get(parameter) for run in runs if run["stage"] == "tune"}
         if len(tried - {None}) > 1:
-            drawn = figures.tuning_curves(study, runs, parameter=parameter)
+            drawn = tuning_curves(study, runs, parameter=parameter)
             add(_slug("tuning", parameter), "tuning", drawn)
     return pictures
 

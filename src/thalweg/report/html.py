@@ -38,9 +38,9 @@ def write_report(folder: str | Path, study: Record, runs: Sequence[Record]) -> l
         folder / "summary.csv": summary.to_csv().encode(),
     }
     for picture in pictures:
-        for kind in ("png", "svg"):
-            path = folder / "figures" / f"{picture.name}.{kind}"
-            files[path] = canvas.render(picture.figure, kind)
+        stem = folder / "figures" / picture.name
+        files[stem.with_suffix(".png")] = canvas.render(picture.figure, "png")
+        files[stem.with_suffix(".svg")] = picture.svg
     for path, content in files.items():
         _replace(path, content)
     return list(files)
@@ -64,10 +64,11 @@ def page(
     )
     drawings: dict[str, list[tuple[Picture, str]]] = {}
     for k, picture in enumerate(pictures):
-        drawing = svg.inline(picture.figure, f"f{k}", picture.title)
+        drawing = svg.inline(picture.svg, f"f{k}", picture.title)
         drawings.setdefault(picture.section, []).append((picture, drawing))
     return environment.get_template("report.html.j2").render(
         study=study,
+        title=words.formula(study["problem"]["title"] or study["problem"]["name"]),
         summary=summary,
         rows=_rows(summary),
         has=_present(summary),

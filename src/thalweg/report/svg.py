@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import re
 
-from matplotlib.figure import Figure
-
-from thalweg.report import canvas
 from thalweg.report.style import TONES
 
 
@@ -14,21 +11,24 @@ __all__ = ["inline", "variables"]
 
 _HEX = {light: name for name, (light, _) in TONES.items()}
 _COLOUR = re.compile("|".join(_HEX))
+# Outlines, in points: digits past the hundredth are finer than any screen and half of the page.
+_OUTLINE = re.compile(r'\bd="[^"]*"')
+_DIGITS = re.compile(r"(\.\d\d)\d+")
 _REFERENCE = re.compile(r'(\bid="|url\(#|href="#)')
 
 
-def inline(figure: Figure, prefix: str, title: str) -> str:
-    """The figure as an `<svg>` element for an HTML page.
+def inline(drawing: bytes, prefix: str, title: str) -> str:
+    """An SVG file as an `<svg>` element for an HTML page.
 
     It scales with the page, needs no outside file, and takes its colours from the variables of
     `variables()`, so that the page decides between light and dark.
 
     Args:
-        figure: a figure of the light theme.
+        drawing: the file, as `canvas.render` makes it, of a figure in the light theme.
         prefix: put before every identifier; different for each figure of a page.
         title: the accessible name.
     """
-    text = canvas.render(figure, "svg").decode()
+    text = drawing.decode()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     head, body = text.split(">", 1)
@@ -36,6 +36,7 @@ def inline(figure: Figure, prefix: str, title: str) -> str:
     assert box is not None
     body = _REFERENCE.sub(rf"\g<1>{prefix}-", body)
     body = _COLOUR.sub(lambda match: f"var(--{_HEX[match.group()]})", body)
+    body = _OUTLINE.sub(lambda match: _DIGITS.sub(r"\1", match.group()), body)
     body = re.sub(r" xmlns(:\w+)?=\"[^\"]*\"", "", body)
     return f'<svg viewBox="{box.group(1)}" role="img" aria-label="{title}">{body}'.strip()
 

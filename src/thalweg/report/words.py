@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from thalweg.study.statistics import number
 
 
-__all__ = ["axis_name", "budget", "describe", "hyperparameters", "seeds", "space", "target"]
+__all__ = [
+    "axis_name",
+    "budget",
+    "describe",
+    "formula",
+    "hyperparameters",
+    "seeds",
+    "space",
+    "target",
+]
 
 Record = Mapping[str, Any]
 
@@ -21,6 +31,7 @@ _AXES = {
     "test_loss": "test loss",
     "lr": "learning rate",
 }
+_POWERS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 _BUDGETS = {"steps": "steps", "evaluations": "gradient-equivalents", "seconds": "seconds"}
 
 
@@ -70,6 +81,17 @@ def axis_name(key: str, study: Record) -> str:
     if key == "train_loss" and problem.get("surface"):
         return "f"
     return _AXES.get(key, key.replace("_", " "))
+
+
+def formula(text: str) -> str:
+    """A formula with its powers raised and its signs of full width.
+
+    Example:
+        >>> formula("(1 - x)^2 + 100 (y - x^2)^2")
+        '(1 − x)² + 100 (y − x²)²'
+    """
+    raised = re.sub(r"\^(\d+)", lambda match: match[1].translate(_POWERS), text)
+    return raised.replace(" - ", " − ")
 
 
 def hyperparameters(values: Mapping[str, Any], edge: Sequence[str] = ()) -> str:

@@ -47,8 +47,11 @@ def conduct(
     """
     folder.mkdir(parents=True, exist_ok=True)
     _check_folder(folder, plan)
-    race = _Race(plan, folder, executor or LocalProcesses(), command, listener or _silent)
-    race.run()
+    executor = executor or LocalProcesses()
+    try:
+        _Race(plan, folder, executor, command, listener or _silent).run()
+    finally:
+        executor.close()
     return read(folder)
 
 

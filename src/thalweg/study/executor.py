@@ -20,6 +20,7 @@ from typing import IO, Any, Protocol, final
 
 import cloudpickle
 
+from thalweg.errors import integer_from
 from thalweg.study.plan import Plan, Run
 from thalweg.study.records import load_run, write_json
 from thalweg.study.training import train
@@ -61,6 +62,10 @@ class Executor(Protocol):
         """Carry out the runs, each record into its own folder, in any order."""
         ...
 
+    def close(self) -> None:
+        """Let go of what is kept from one stage of a plan to the next."""
+        ...
+
 
 def carry_out(plan: Plan, run: Run, folder: Path, tick: Any, retried: int = 0) -> None:
     """Train and write the record; an error in the caller's own code is a record too."""
@@ -92,6 +97,9 @@ class Inline:
             yield from (Event("progress", run, spent, loss) for spent, loss in ticks[-1:])
             yield Event("done", run)
 
+    def close(self) -> None:
+        """Nothing is kept."""
+
 
 @final
 class LocalProcesses:
@@ -110,20 +118,29 @@ class LocalProcesses:
     """
 
     def __init__(self, workers: int | None = None) -> None:
+        if workers is not None:
+            integer_from(1).check("LocalProcesses", "workers", workers)
         self.workers = workers or len(os.sched_getaffinity(0))
+        self._pool: _Pool | None = None
 
     def execute(self, plan: Plan, runs: Sequence[Run], folder: Path) -> Iterator[Event]:
-        """Carry out the runs in worker processes."""
+        """Carry out the runs in worker processes, which stay for the plan's next stage."""
         if not runs:
             return
-        with tempfile.TemporaryDirectory(prefix="thalweg-") as scratch:
-            payload = Path(scratch) / "plan.pkl"
-            payload.write_bytes(cloudpickle.dumps((sys.path, cloudpickle.dumps(plan))))
-            pool = _Pool(payload, folder, min(self.workers, len(runs)))
-            try:
-                yield from pool.work(runs)
-            finally:
-                pool.close()
+        if self._pool is None or not self._pool.serves(plan, folder):
+            self.close()
+            self._pool = _Pool(plan, folder, self.workers)
+        try:
+            yield from self._pool.work(runs)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the workers."""
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
 
 
 @final
@@ -144,11 +161,13 @@ class _Worker:
         self.run: Run | None = None
         assert self.process.stdout is not None
         arguments = (self.process.stdout, inbox)
-        threading.Thread(target=self._listen, args=arguments, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, args=arguments, daemon=True)
+        self._listener.start()
 
     def _listen(self, stream: IO[bytes], inbox: queue.Queue[Any]) -> None:
-        for line in stream:
-            inbox.put((self, json.loads(line)))
+        with stream:
+            for line in stream:
+                inbox.put((self, json.loads(line)))
         inbox.put((self, None))
 
     def give(self, run: Run, retried: int) -> None:
@@ -172,6 +191,7 @@ class _Worker:
         """Stop the process now."""
         self.process.kill()
         self.process.wait()
+        self._listener.join()
         for stream in (self.process.stdin, self.log):
             if stream is not None:
                 try:
@@ -184,19 +204,32 @@ class _Worker:
 class _Pool:
     """The workers of one execution."""
 
-    def __init__(self, payload: Path, folder: Path, size: int) -> None:
-        self._payload, self._folder = payload, folder
+    def __init__(self, plan: Plan, folder: Path, size: int) -> None:
+        self._plan, self._folder, self._size = plan, folder, size
+        self._scratch = tempfile.TemporaryDirectory(prefix="thalweg-")
+        self._payload = Path(self._scratch.name) / "plan.pkl"
+        self._payload.write_bytes(cloudpickle.dumps((sys.path, cloudpickle.dumps(plan))))
         self._inbox: queue.Queue[Any] = queue.Queue()
-        self._workers = {_Worker(payload, folder, self._inbox) for _ in range(size)}
+        self._workers: set[_Worker] = set()
         self._retried: dict[str, int] = {}
+
+    def serves(self, plan: Plan, folder: Path) -> bool:
+        """Whether the workers are those of this plan."""
+        return self._plan is plan and self._folder == folder
 
     def work(self, runs: Sequence[Run]) -> Iterator[Event]:
         """Hand out runs until each is done or has failed for good."""
         waiting, open_ = deque(runs), len(runs)
+        for worker in self._workers:  # of the stage before, idle
+            if waiting:
+                self._give(worker, waiting.popleft())
+        while len(self._workers) < min(self._size, len(runs)):
+            self._start()
         while open_:
             worker, message = self._inbox.get()
-            event = self._lost(worker, waiting) if message is None else None
-            if message is not None:
+            if message is None:
+                event = self._lost(worker, waiting)
+            else:
                 event = self._heard(worker, message)
                 if worker.run is None and waiting:
                     self._give(worker, waiting.popleft())
@@ -208,6 +241,10 @@ class _Pool:
         """End all workers."""
         for worker in self._workers:
             worker.end()
+        self._scratch.cleanup()
+
+    def _start(self) -> None:
+        self._workers.add(_Worker(self._payload, self._folder, self._inbox))
 
     def _give(self, worker: _Worker, run: Run) -> None:
         worker.give(run, self._retried.get(run.id, 0))
@@ -227,7 +264,7 @@ class _Pool:
         self._workers.discard(worker)
         if run is None:  # it died before it was ready: that would only happen again
             raise RuntimeError(f"LocalProcesses: a worker could not start; {words}.")
-        self._workers.add(_Worker(self._payload, self._folder, self._inbox))
+        self._start()
         if load_run(self._folder, run.id) is not None:
             return Event("done", run)
         self._retried[run.id] = self._retried.get(run.id, 0) + 1

@@ -51,6 +51,12 @@ class Summary:
         quantity: what optimizers are ranked by.
         rows: one row per optimizer of the study, best first.
         verdict: who is best, and who is tied with it, in words.
+
+    Example:
+        >>> verdict = Verdict("sgd", None, ("sgd",), (), ("sgd is best.",))
+        >>> summary = Summary("bowl", Quantity("train_loss", "final f"), (), verdict)
+        >>> summary.to_dict()["verdict"]["best"]
+        'sgd'
     """
 
     problem: str

@@ -113,7 +113,8 @@ def _compare(row: Row, best: Row, drawn: bool, tolerance: float) -> Comparison:
     if interval.n == 1 and drawn:
         return Comparison(row.label, interval, None, False, "one seed in common")
     if not interval.deviation:
-        return Comparison(row.label, interval, None, True, "the same difference on every seed")
+        reason = "one run each" if interval.n == 1 else "the same difference on every seed"
+        return Comparison(row.label, interval, None, True, reason)
     return Comparison(row.label, interval, paired_p(interval), False, "")
 
 

@@ -74,6 +74,26 @@ def test_saddles_are_stationary_and_bend_both_ways(function):
             assert low < 0 < high
 
 
+# Worked by hand from the formulas at the point (1, 2).
+AT_ONE_TWO = {
+    "quadratic": 200.5,
+    "rosenbrock": 100.0,
+    "beale": 2.5**2 + 5.25**2 + 9.625**2,
+    "himmelblau": 68.0,
+    "booth": 5.0,
+    "rastrigin": 5.0,
+    "saddle": -3.0,
+    "monkey-saddle": -11.0,
+    "ravine": 0.05 + 5 * (2 - math.sin(1)) ** 2,
+}
+
+
+@pytest.mark.parametrize("name", AT_ONE_TWO)
+def test_values_of_the_formulas(name):
+    point = torch.tensor([1.0, 2.0], dtype=torch.float64)
+    assert FUNCTIONS[name](point).item() == pytest.approx(AT_ONE_TWO[name], rel=1e-12)
+
+
 def test_every_saddle_of_the_polynomials_is_listed():
     assert len(FUNCTIONS["himmelblau"].saddles) == 4
     assert len(FUNCTIONS["beale"].saddles) == 1

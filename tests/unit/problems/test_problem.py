@@ -25,6 +25,7 @@ from thalweg.problems import (
     Problem,
     Target,
     load,
+    quadratic,
 )
 
 
@@ -251,6 +252,10 @@ def test_fingerprint_tells_lambdas_apart_and_sees_initial_weights():
 
     assert mine(model=scaled).fingerprint != mine().fingerprint
     assert BOOTH.problem().fingerprint != ROSENBROCK.problem().fingerprint
+    bowls = [quadratic(angle=angle, start=(0.0, 1.0)).problem() for angle in (0.5, -0.5)]
+    values = [bowl.evaluate(bowl.build(0))["loss"] for bowl in bowls]
+    assert values[0] == values[1]
+    assert bowls[0].fingerprint != bowls[1].fingerprint
 
 
 def test_fingerprint_is_the_same_again_whatever_the_words_and_the_random_state():

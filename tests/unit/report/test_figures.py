@@ -16,16 +16,12 @@ from thalweg.report import (
     tuning_curves,
 )
 from thalweg.report.canvas import render, save
-from thalweg.report.curves import median_curve
+from thalweg.report.curves import WORST, median_curve
 from thalweg.report.gallery import gallery
 
 
 def drawn(figure):
     return {line.get_label(): line for line in figure.axes[0].lines}
-
-
-def labels(figure):
-    return [entry["label"] for entry in figure]
 
 
 def test_learning_curves_draw_the_median_of_the_fresh_seeds(digits):
@@ -49,7 +45,7 @@ def test_unknown_cost_axis_is_refused(digits):
 def test_divergence_counts_as_worst_and_leaves_the_axis_alone(digits):
     lost = tuple(("sgd", seed) for seed in (1, 2, 3))
     figure = learning_curves(*digits(lost=lost), quantity="validation_loss")
-    assert drawn(figure)["sgd"].get_ydata()[-1] > 1e200
+    assert drawn(figure)["sgd"].get_ydata()[-1] == WORST
     assert figure.axes[0].get_ylim()[1] < 100
     render(figure, "png")
 
@@ -66,7 +62,7 @@ def test_runs_on_different_grids_are_interpolated():
 
 def test_a_finished_run_holds_its_last_value_a_diverged_one_does_not():
     long = {"curve": {"step": [0, 1, 2], "train_loss": [3.0, 2.0, 1.0]}, "status": "finished"}
-    for status, last in (("finished", 1.5), ("diverged", 1e299)):
+    for status, last in (("finished", 1.5), ("diverged", WORST / 3)):
         short = {"curve": {"step": [0, 1], "train_loss": [3.0, 2.0]}, "status": status}
         assert median_curve([long, short], "train_loss").middle[-1] >= last
 
@@ -82,6 +78,34 @@ def test_tuning_curves_mark_the_chosen_and_the_diverged(digits):
     assert rings[0].get_xdata()[0] == best["hyperparameters"]["lr"]
     crosses = [x for x in axes.lines if x.get_marker() == "x" and len(x.get_xdata())]
     assert len(crosses[0].get_xdata()) == sum(r["status"] == "diverged" for r in runs)
+
+
+def test_tuning_curves_below_zero_have_a_linear_axis(bowl):
+    study, runs = bowl(["sgd", "adam"])
+    study["problem"]["surface"]["minima"] = []
+    for run in runs:
+        if run["status"] == "finished":
+            run["final"]["train_loss"] -= 1e6
+    axes = tuning_curves(study, runs).axes[0]
+    assert axes.get_yscale() == "linear"
+    assert axes.get_ylim()[0] < -1e6
+
+
+def test_the_layout_is_not_bent_by_what_is_empty(digits):
+    study, runs = digits(["sgd", "adam"], 2)
+    kept = [run for run in runs if run["optimizer"] == "sgd" or run["status"] == "finished"]
+    figure = tuning_curves(study, kept)
+    render(figure, "png")
+    assert figure.axes[0].get_position().height > 0.5
+
+
+def test_accuracy_curves_fit_their_axis(digits):
+    study, runs = digits(["sgd"], 2)
+    for run in runs:
+        count = len(run["curve"]["step"])
+        run["curve"]["validation_metric"] = [0.05, *([0.9] * (count - 1))]
+    axes = learning_curves(study, runs, quantity="validation_metric").axes[0]
+    assert axes.get_ylim()[1] > 0.9
 
 
 def test_final_results_name_every_optimizer_best_first(digits):
