@@ -74,9 +74,7 @@ def compare(
         bool, typer.Option(help="Also run each optimizer at its own defaults.")
     ] = True,
     workers: Annotated[int | None, typer.Option(help="Runs at a time. [default: cores]")] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder. [default: thalweg-out/PROBLEM]")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder. [default: thalweg-out/PROBLEM]")] = None,
     json_: Json = False,
 ) -> None:
     """Race optimizers on a problem: the same tuning for each, then fresh seeds, then a report."""
@@ -114,7 +112,9 @@ def list_(
         _print_json(shown)
         return
     for name, rows in shown.items():
-        table = Table(box=None, pad_edge=False, header_style="dim", title_justify="left", title=name)
+        table = Table(
+            box=None, pad_edge=False, header_style="dim", title_justify="left", title=name
+        )
         for column in rows[0]:
             table.add_column(column, overflow="fold")
         for row in rows:
@@ -161,7 +161,7 @@ def main() -> None:
 
 def _fail(message: str, code: int) -> None:
     if os.environ.get("THALWEG_DEBUG") and code != 130:
-        raise  # noqa: PLE0704 - only ever called inside an except block
+        raise
     Console(stderr=True).print(Text(f"thalweg: {message}", style="red"))
     sys.exit(code)
 
@@ -188,7 +188,9 @@ def _print_json(content: Any) -> None:
 
 def _print_summary(summary: Summary, report: Path) -> None:
     console = _console()
-    console.print("", Text(summary.verdict.text), "", results(summary), "")
+    console.print(
+        "", Text(summary.verdict.text), "", results(summary, wide=console.width >= 130), ""
+    )
     console.print(Text.assemble("report: ", (str(report), "bold")))
 
 

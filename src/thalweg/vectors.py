@@ -10,7 +10,7 @@ kernel.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Self, final
+from typing import Any, Self, final
 
 import torch
 from torch import Tensor
@@ -106,10 +106,13 @@ class Vector(Sequence[Tensor]):
         if flat.ndim != 1 or flat.numel() != self.numel():
             allowed = f"a flat tensor of {self.numel()} entries"
             raise bad_argument("Vector.like", "flat", tuple(flat.shape), allowed)
-        pieces = flat.split([part.numel() for part in self.tensors])
-        return Vector(
-            [piece.view(part.shape) for piece, part in zip(pieces, self.tensors, strict=True)], flat
-        )
+        return _views(flat, [part.shape for part in self.tensors])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled, the parts are still views of the flat buffer."""
+        if self.flat is None:
+            return Vector, (self.tensors,)
+        return _views, (self.flat, [part.shape for part in self.tensors])
 
     # ---- reductions -----------------------------------------------------------------------
     def dot(self, other: Vector) -> Tensor:
@@ -138,19 +141,19 @@ class Vector(Sequence[Tensor]):
 
     # ---- algebra --------------------------------------------------------------------------
     def __add__(self, other: Vector | Scalar) -> Vector:
-        return Vector(torch._foreach_add(self.tensors, _parts(other)))
+        return Vector(_each(torch._foreach_add, self.tensors, _parts(other)))
 
     def __sub__(self, other: Vector | Scalar) -> Vector:
-        return Vector(torch._foreach_sub(self.tensors, _parts(other)))
+        return Vector(_each(torch._foreach_sub, self.tensors, _parts(other)))
 
     def __mul__(self, other: Vector | Scalar) -> Vector:
-        return Vector(torch._foreach_mul(self.tensors, _parts(other)))
+        return Vector(_each(torch._foreach_mul, self.tensors, _parts(other)))
 
     def __truediv__(self, other: Vector | Scalar) -> Vector:
-        return Vector(torch._foreach_div(self.tensors, _parts(other)))
+        return Vector(_each(torch._foreach_div, self.tensors, _parts(other)))
 
     def __neg__(self) -> Vector:
-        return Vector(torch._foreach_neg(self.tensors))
+        return Vector(_each(torch._foreach_neg, self.tensors))
 
     __rmul__ = __mul__
     __radd__ = __add__
@@ -164,19 +167,21 @@ class Vector(Sequence[Tensor]):
 
     def sqrt(self) -> Vector:
         """The square root of each entry."""
-        return Vector(torch._foreach_sqrt(self.tensors))
+        return Vector(_each(torch._foreach_sqrt, self.tensors))
 
     def abs(self) -> Vector:
         """The absolute value of each entry."""
-        return Vector(torch._foreach_abs(self.tensors))
+        return Vector(_each(torch._foreach_abs, self.tensors))
 
     def sign(self) -> Vector:
         """The sign of each entry."""
-        return Vector(torch._foreach_sign(self.tensors))
+        return Vector(_each(torch._foreach_sign, self.tensors))
 
     def addcmul(self, first: Vector, second: Vector, *, value: float = 1) -> Vector:
         """``self + value * first * second``, entry by entry."""
-        return Vector(torch._foreach_addcmul(self.tensors, first.tensors, second.tensors, value))
+        return Vector(
+            _each(torch._foreach_addcmul, self.tensors, first.tensors, second.tensors, value)
+        )
 
     # ---- in place -------------------------------------------------------------------------
     def add_(self, other: Vector | Scalar, *, alpha: float = 1) -> Self:
@@ -186,57 +191,69 @@ class Vector(Sequence[Tensor]):
 
     def sub_(self, other: Vector | Scalar) -> Self:
         """``self -= other``."""
-        torch._foreach_sub_(self.tensors, _parts(other))
+        _each(torch._foreach_sub_, self.tensors, _parts(other))
         return self
 
     def mul_(self, other: Vector | Scalar) -> Self:
         """``self *= other``."""
-        torch._foreach_mul_(self.tensors, _parts(other))
+        _each(torch._foreach_mul_, self.tensors, _parts(other))
         return self
 
     def div_(self, other: Vector | Scalar) -> Self:
         """``self /= other``."""
-        torch._foreach_div_(self.tensors, _parts(other))
+        _each(torch._foreach_div_, self.tensors, _parts(other))
         return self
 
     def sqrt_(self) -> Self:
         """The square root of each entry."""
-        torch._foreach_sqrt_(self.tensors)
+        _each(torch._foreach_sqrt_, self.tensors)
         return self
 
     def zero_(self) -> Self:
         """Every entry 0."""
-        torch._foreach_zero_(self.tensors)
+        _each(torch._foreach_zero_, self.tensors)
         return self
 
     def copy_(self, other: Vector) -> Self:
         """Take the entries of ``other``."""
-        torch._foreach_copy_(self.tensors, other.tensors)
+        _each(torch._foreach_copy_, self.tensors, other.tensors)
         return self
 
     def lerp_(self, end: Vector, weight: float) -> Self:
         """``self += weight * (end - self)``."""
-        torch._foreach_lerp_(self.tensors, end.tensors, weight)
+        _each(torch._foreach_lerp_, self.tensors, end.tensors, weight)
         return self
 
     def addcmul_(self, first: Vector, second: Vector, *, value: float = 1) -> Self:
         """``self += value * first * second``, entry by entry."""
-        torch._foreach_addcmul_(self.tensors, first.tensors, second.tensors, value)
+        _each(torch._foreach_addcmul_, self.tensors, first.tensors, second.tensors, value)
         return self
 
     def addcdiv_(self, first: Vector, second: Vector, *, value: float = 1) -> Self:
         """``self += value * first / second``, entry by entry."""
-        torch._foreach_addcdiv_(self.tensors, first.tensors, second.tensors, value)
+        _each(torch._foreach_addcdiv_, self.tensors, first.tensors, second.tensors, value)
         return self
 
     def clamp_min_(self, low: Vector | float) -> Self:
         """The larger of the two, entry by entry."""
-        torch._foreach_clamp_min_(self.tensors, _parts(low))
+        _each(torch._foreach_clamp_min_, self.tensors, _parts(low))
         return self
 
 
-def _parts(other: Vector | Scalar) -> list[Tensor] | Scalar:
+def _each(
+    function: Callable[..., Any], tensors: list[Tensor], *arguments: Any, **options: Any
+) -> Any:
+    """Torch's fused functions refuse a list without tensors, on which there is nothing to do."""
+    return function(tensors, *arguments, **options) if tensors else []
+
+
+def _parts(other: Vector | Scalar) -> Any:  # torch's overloads do not take the union
     return other.tensors if isinstance(other, Vector) else other
+
+
+def _views(flat: Tensor, shapes: Sequence[torch.Size]) -> Vector:
+    pieces = flat.split([shape.numel() for shape in shapes]) if shapes else ()
+    return Vector([piece.view(shape) for piece, shape in zip(pieces, shapes, strict=True)], flat)
 
 
 def _doubles(part: Tensor) -> Tensor:
@@ -244,9 +261,9 @@ def _doubles(part: Tensor) -> Tensor:
 
 
 def _scaled_add(
-    add: Callable[..., list[Tensor]], tensors: list[Tensor], other: Vector | Scalar, alpha: float
-) -> list[Tensor]:
+    add: Callable[..., Any], tensors: list[Tensor], other: Vector | Scalar, alpha: float
+) -> Any:
     """``_foreach_add`` takes ``alpha`` beside a list only; beside a number it is multiplied in."""
     if isinstance(other, Vector):
-        return add(tensors, other.tensors, alpha=alpha)
-    return add(tensors, other * alpha)
+        return _each(add, tensors, other.tensors, alpha=alpha)
+    return _each(add, tensors, other * alpha)

@@ -20,7 +20,7 @@ from conformance.references import Options, Reference
 from thalweg import optim
 from thalweg.errors import FRACTION, Domain
 from thalweg.optim import AbstractWrapper, Slot, StepInfo, WeightAveraging
-from thalweg.optim.base import domains
+from thalweg.optim.arguments import domains
 
 
 Build = Callable[..., Any]

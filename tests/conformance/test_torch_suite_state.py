@@ -1,4 +1,4 @@
-"""Under torch's own machinery: checkpoints, hooks and copies. What is left out: test_torch_suite.py."""
+"""Under torch's own machinery: checkpoints, hooks, copies. See test_torch_suite.py."""
 
 # ruff: noqa: PT009  (the assertions of torch's TestCase compare tensors, nested in anything)
 

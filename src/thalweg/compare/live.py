@@ -139,4 +139,3 @@ class Live:
         )
         bar = ProgressBar(total=max(1, self.total), completed=self.done, width=40)
         return Group(head, table, bar, Text(self._left(), style="dim"))
-

@@ -60,9 +60,7 @@ class Study:
         >>> import tempfile
         >>> from thalweg.study import Inline
         >>> out = tempfile.mkdtemp()
-        >>> study = Study(
-        ...     "booth", ["sgd", "adam"], budget=20, trials=2, out=out, executor=Inline()
-        ... )
+        >>> study = Study("booth", ["sgd", "adam"], budget=20, trials=2, out=out, executor=Inline())
         >>> summary = study.run(progress=False)
         >>> study.report().name
         'report.html'

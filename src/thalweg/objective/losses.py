@@ -330,7 +330,7 @@ def output_loss(function: Loss) -> AbstractOutputLoss:
     kind, fixed = _KINDS[base]
     if base is not type(function) and not set(given) <= set(_OPTIONS[kind]):
         return UnknownLoss(function)  # with an option that its curvature here knows nothing of
-    options = {name: given[name] for name in _OPTIONS[kind] if name in given}
+    options: dict[str, Any] = {name: given[name] for name in _OPTIONS[kind] if name in given}
     return kind(function, **options, **fixed)
 
 

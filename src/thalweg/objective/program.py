@@ -58,7 +58,7 @@ class Replay:
         with torch.random.fork_rng(devices=[self._cuda] if self._cuda else []):
             host, on_device = self._states
             torch.set_rng_state(host)
-            if on_device is not None:
+            if self._cuda is not None and on_device is not None:
                 torch.cuda.set_rng_state(on_device, self._cuda)
             yield
 

@@ -8,12 +8,13 @@ need, keep and cost; :func:`create` makes one by name.
 from thalweg.optim.adagrad import Adagrad
 from thalweg.optim.adam import Adam, AdamW
 from thalweg.optim.averaging import WeightAveraging
-from thalweg.optim.base import AbstractOptimizer, Path, Piece, Point, Ray, StepInfo
+from thalweg.optim.base import AbstractOptimizer
 from thalweg.optim.catalogue import Entry, catalogue, create, resolve
 from thalweg.optim.first_order import AbstractFirstOrder
 from thalweg.optim.metadata import Common, Cost, Needs, Range, Reference, Slot
 from thalweg.optim.nesterov import Nesterov
 from thalweg.optim.rmsprop import RMSprop
+from thalweg.optim.seams import Path, Piece, Point, Ray, StepInfo
 from thalweg.optim.sgd import SGD
 from thalweg.optim.wrapper import AbstractWrapper
 

@@ -6,9 +6,9 @@ import math
 from typing import Any, ClassVar, Unpack, final
 
 from thalweg.errors import FLAG, FRACTION, NON_NEGATIVE, Domain, pair_of
-from thalweg.optim.base import Group
 from thalweg.optim.first_order import AbstractFirstOrder
 from thalweg.optim.metadata import Common, Range, Reference, Slot
+from thalweg.optim.seams import Group
 
 
 __all__ = ["Adam", "AdamW"]

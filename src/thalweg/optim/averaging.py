@@ -7,8 +7,8 @@ from typing import Any, ClassVar, final
 from torch.optim import Optimizer
 
 from thalweg.errors import FRACTION, Domain, integer_from, one_of
-from thalweg.optim.base import Point, StepInfo
 from thalweg.optim.metadata import Cost, Range, Reference, Slot
+from thalweg.optim.seams import Point, StepInfo
 from thalweg.optim.wrapper import AbstractWrapper
 
 

@@ -12,108 +12,23 @@ schedulers, hooks, checkpoints, copies) stands here once.
 from __future__ import annotations
 
 import copy
-import functools
-import inspect
 import math
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, Protocol, Self, final
+from typing import Any, ClassVar, Self, final
 
 import torch
 from torch import Tensor, nn
 
 from thalweg.errors import Domain, NonFiniteError, closest
-from thalweg.optim.metadata import Common, Cost, Needs, Range, Reference, Slot
-from thalweg.vectors import Vector
+from thalweg.optim.arguments import argument_names, check_group
+from thalweg.optim.metadata import Cost, Needs, Range, Reference, Slot
+from thalweg.optim.seams import Group, Point, StepInfo
 
 
-__all__ = ["AbstractOptimizer", "Path", "Piece", "Point", "Ray", "StepInfo"]
-
-Group = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class StepInfo:
-    """What the last step did, to be looked at; nothing depends on it.
-
-    Args:
-        step_length: The scalar picked along the path (the first group's learning rate, or t).
-        rejected: Whether the step was refused and the parameters left as they were.
-        details: Whatever else the method has to tell: damping, ratio, products, ...
-    """
-
-    step_length: float | None = None
-    rejected: bool = False
-    details: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Point:
-    """What is known where the optimizer stands.
-
-    Args:
-        loss: The loss, where a closure was given.
-        closure: The closure, for methods that ask more of it.
-        groups: The optimizer's parameter groups.
-    """
-
-    loss: Any
-    closure: Callable[[], Any] | None
-    groups: list[Group]
-
-    @functools.cached_property
-    def params(self) -> Vector:
-        """The parameters that have a gradient."""
-        return Vector(p for g in self.groups for p in g["params"] if p.grad is not None)
-
-    @functools.cached_property
-    def grads(self) -> Vector:
-        """Their gradients."""
-        return Vector(p.grad for p in self.params)
-
-
-class Path(Protocol):
-    """A scalar to a step: the Vector to be added to the parameters."""
-
-    def __call__(self, t: float) -> Vector:
-        """The step at ``t``; no step at 0."""
-        ...
-
-
-class Piece(NamedTuple):
-    """A part of a direction: for one tensor, or for many at once."""
-
-    group: Group
-    params: Any  # Tensor | Vector
-    direction: Any  # Tensor | Vector
-
-
-@final
-class Ray:
-    """The path t -> -t u, whose direction u is computed piece by piece as it is walked.
-
-    A first-order step never holds more of u than one piece, so its memory and its caches see what
-    torch's own loops see. Called as a path, the ray computes all of u once and keeps it.
-    """
-
-    def __init__(self, pieces: Iterator[Piece]) -> None:
-        self._pieces: Iterator[Piece] | list[Piece] = pieces
-
-    def __iter__(self) -> Iterator[Piece]:
-        return iter(self._pieces)
-
-    def __call__(self, t: float) -> Vector:
-        """The step -t u."""
-        self._pieces = list(self._pieces)
-        parts: list[Tensor] = []
-        for piece in self._pieces:
-            parts.extend(
-                [piece.direction] if isinstance(piece.direction, Tensor) else piece.direction
-            )
-        return Vector(parts) * -t
+__all__ = ["AbstractOptimizer"]
 
 
 class AbstractOptimizer(torch.optim.Optimizer, ABC):
@@ -138,6 +53,7 @@ class AbstractOptimizer(torch.optim.Optimizer, ABC):
     evaluation_slot: ClassVar[str | None] = None
 
     info: StepInfo
+    inner: torch.optim.Optimizer | None = None  # whose groups and state these are, if not its own
 
     def __new__(cls, *args: Any, **options: Any) -> Self:
         """Refuse misspelt names in our message form, before anything is made."""
@@ -181,8 +97,8 @@ class AbstractOptimizer(torch.optim.Optimizer, ABC):
         if closure is None and self.needs not in {Needs.GRADIENT, Needs.LAYERS}:
             raise TypeError(
                 f"{type(self).__name__}.step(): this method needs {self.needs.value}. Pass "
-                "`objective.closure(x, y)`, or a function that computes the loss, calls backward and "
-                "returns the loss."
+                "`objective.closure(x, y)`, or a function that computes the loss, calls backward "
+                "and returns the loss."
             )
         point = self.evaluate(closure)
         self.info = self.advance(point, self.descend(point))
@@ -243,6 +159,7 @@ class AbstractOptimizer(torch.optim.Optimizer, ABC):
                     p.copy_(before)
 
     # ---- torch's contract -----------------------------------------------------------------
+    @final
     def add_param_group(self, param_group: Group) -> None:
         """Add a group; what it does not name it takes from the defaults.
 
@@ -250,8 +167,13 @@ class AbstractOptimizer(torch.optim.Optimizer, ABC):
             ValueError: If one of its hyper-parameters is outside its domain.
         """
         if isinstance(param_group, dict):
-            check_group(type(self), param_group)
-        super().add_param_group(param_group)
+            check_group(type(self), param_group, self.inner)
+        if self.inner is None:
+            super().add_param_group(param_group)
+        else:
+            self.inner.add_param_group(param_group)
+            for name, value in self.defaults.items():
+                self.param_groups[-1].setdefault(name, value)
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but hooks, so that copies and pickles step like the original."""
@@ -272,50 +194,3 @@ class AbstractOptimizer(torch.optim.Optimizer, ABC):
 def owned(state: Mapping[Any, Any]) -> defaultdict[Any, Any]:
     """A copy of an optimizer's state that shares no memory with it (torch's loader would)."""
     return defaultdict(dict, {p: copy.deepcopy(slots) for p, slots in state.items()})
-
-
-@functools.cache
-def argument_names(cls: type) -> tuple[str, ...]:
-    """The keywords that a method's constructor takes."""
-    names: list[str] = []
-    for name, parameter in inspect.signature(cls.__init__).parameters.items():
-        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            names.extend(Common.__annotations__)
-        elif name != "self":
-            names.append(name)
-    return tuple(names)
-
-
-@functools.cache
-def domains(cls: type) -> dict[str, Domain]:
-    """The domain of each hyper-parameter, those of the base classes included."""
-    merged: dict[str, Domain] = {}
-    for base in reversed(cls.__mro__):
-        merged |= vars(base).get("hyperparameters", {})
-    return merged
-
-
-def check_group(cls: type, group: Group) -> None:
-    """Check the hyper-parameters in a group, and its names for near misses.
-
-    Raises:
-        ValueError: If a value is outside its domain.
-        TypeError: If a name is all but one of the method's own.
-    """
-    known = domains(cls)
-    for name, value in group.items():
-        if name in known:
-            known[name].check(cls.__name__, name, value)
-        elif (nearest := closest(name, known, cutoff=0.85)) is not None:
-            raise TypeError(
-                f"{cls.__name__}({name}=...): unknown key in a parameter group. "
-                f"Did you mean {nearest!r}?"
-            )
-
-
-def tensors_with_grad(groups: Iterable[Group]) -> Iterator[tuple[Group, Tensor]]:
-    """Each parameter that has a gradient, with its group."""
-    for group in groups:
-        for p in group["params"]:
-            if p.grad is not None:
-                yield group, p

@@ -12,7 +12,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from thalweg.errors import unknown_name
-from thalweg.optim.base import AbstractOptimizer, domains
+from thalweg.optim.arguments import domains
+from thalweg.optim.base import AbstractOptimizer
 from thalweg.optim.metadata import Cost, Needs, Range, Reference
 from thalweg.optim.wrapper import AbstractWrapper
 

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from thalweg.errors import FLAG, NON_NEGATIVE, OPTIONAL_FLAG, Domain
-from thalweg.optim.base import AbstractOptimizer, Group, Piece, Point, Ray, tensors_with_grad
+from thalweg.optim.base import AbstractOptimizer
 from thalweg.optim.metadata import Common, Needs
+from thalweg.optim.seams import Group, Piece, Point, Ray, tensors_with_grad
 from thalweg.vectors import Vector
 
 

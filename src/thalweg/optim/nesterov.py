@@ -8,9 +8,9 @@ from typing import Any, ClassVar, Unpack, final
 import torch
 
 from thalweg.errors import FRACTION, Domain
-from thalweg.optim.base import Group, Point
 from thalweg.optim.first_order import AbstractFirstOrder
 from thalweg.optim.metadata import Common, Needs, Range, Reference, Slot
+from thalweg.optim.seams import Group, Point
 
 
 __all__ = ["Nesterov"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, ClassVar, Unpack, final
 
 from thalweg.errors import FLAG, FRACTION, PROBABILITY, Domain, bad_argument
-from thalweg.optim.base import Group
 from thalweg.optim.first_order import AbstractFirstOrder
 from thalweg.optim.metadata import Common, Range, Reference, Slot
+from thalweg.optim.seams import Group
 
 
 __all__ = ["SGD"]

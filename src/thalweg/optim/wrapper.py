@@ -15,16 +15,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from thalweg.errors import bad_argument
-from thalweg.optim.base import (
-    AbstractOptimizer,
-    Group,
-    Point,
-    StepInfo,
-    check_group,
-    owned,
-    tensors_with_grad,
-)
+from thalweg.optim.arguments import check_group
+from thalweg.optim.base import AbstractOptimizer, owned
 from thalweg.optim.metadata import Needs
+from thalweg.optim.seams import Group, Point, StepInfo, tensors_with_grad
 
 
 __all__ = ["AbstractWrapper"]
@@ -46,6 +40,9 @@ class AbstractWrapper(AbstractOptimizer):
 
     needs: ClassVar[Needs] = Needs.GRADIENT
 
+    inner: Optimizer  # type: ignore[bad-override-mutable-attribute]
+    own: Group
+
     def __init__(self, inner: Optimizer, own: Group) -> None:
         name = type(self).__name__
         if not isinstance(inner, Optimizer):
@@ -56,10 +53,10 @@ class AbstractWrapper(AbstractOptimizer):
             allowed = f"a method without hyper-parameters named {', '.join(taken)}"
             raise bad_argument(name, "inner", type(inner).__name__, allowed)
         for group in inner.param_groups:
-            self._check(group, inner)
+            check_group(type(self), group, inner)
         for group in inner.param_groups:
             group.update({key: group.get(key, value) for key, value in own.items()})
-        carried = {"inner": inner, "own": own, "info": StepInfo(), "_calls": 0}
+        carried: dict[str, Any] = {"inner": inner, "own": own, "info": StepInfo(), "_calls": 0}
         if self.evaluation_slot is None:  # then the inner's average, say, is what is evaluated
             carried["evaluation_slot"] = getattr(inner, "evaluation_slot", None)
         Optimizer.__setstate__(self, carried)  # the groups, state and defaults are the inner's
@@ -108,22 +105,6 @@ class AbstractWrapper(AbstractOptimizer):
     @abstractmethod
     def advance(self, point: Point, path: Any) -> StepInfo:
         """What happens after the inner step; ``path`` lists each (group, parameter) it moved."""
-
-    @final
-    def add_param_group(self, param_group: Group) -> None:
-        """Add a group to the inner optimizer, with the wrapper's hyper-parameters.
-
-        Raises:
-            ValueError: If one of its hyper-parameters is outside its domain.
-        """
-        if isinstance(param_group, dict):
-            self._check(param_group, self.inner)
-            param_group = {**self.own, **param_group}
-        self.inner.add_param_group(param_group)
-
-    def _check(self, group: Group, inner: Optimizer) -> None:
-        """Check the wrapper's own names in a group, and near misses of them."""
-        check_group(type(self), {k: v for k, v in group.items() if k not in inner.defaults})
 
     @final
     def zero_grad(self, set_to_none: bool = True) -> None:

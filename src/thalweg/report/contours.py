@@ -29,6 +29,7 @@ def contour(
     ax: Axes | None = None,
     title: str = "",
     line: str = "",
+    legend: bool = True,
 ) -> Figure:
     """Draw a surface, its marked points and paths by label.
 
@@ -41,6 +42,7 @@ def contour(
         ax: axes to draw on; default: a new figure.
         title: the title.
         line: the muted line under the title.
+        legend: whether to name the paths and the marked points.
 
     Example:
         >>> x = [-1.0, 0.0, 1.0]
@@ -67,7 +69,7 @@ def contour(
     _mark(ax, surface)
     for k, (label, points) in enumerate(paths.items()):
         # Thinner and thinner, so that of two equal paths the first still shows.
-        width = 2.8 - 1.4 * k / max(len(paths) - 1, 1)
+        width = 2.8 - 1.4 * k / (len(paths) - 1) if len(paths) > 1 else 1.2
         _draw_path(ax, label, points, box, width)
     ax.set_xlim(*box[0])
     ax.set_ylim(*box[1])
@@ -77,7 +79,8 @@ def contour(
     ax.set_xlabel("x")
     ax.set_ylabel("y")
     canvas.caption(ax, title, line)
-    canvas.legend(ax)
+    if legend:
+        canvas.legend(ax)
     return figure
 
 

@@ -53,7 +53,7 @@ def measured(study: Record, runs: Sequence[Record]) -> list[tuple[str, str]]:
             "mean ± half of the 95% Student-t interval over fresh seeds; paired t "
             "tests against the best, Holm-corrected; bold: not separable from the best at 5%",
         ),
-        ("Time", "training only: evaluation and loading are outside the clock"),
+        ("Time", f"{study['clock']}, training only: evaluation and loading are outside the clock"),
         (
             "Machine",
             f"{machine['processor']}, {machine['cores']} cores, "

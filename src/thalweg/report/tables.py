@@ -14,11 +14,14 @@ from thalweg.study.statistics import column, number
 
 __all__ = ["aligned", "lost", "results"]
 
+_NARROW = ("steps to target", "s / run", "lost trials")
 
-def results(summary: Summary) -> Table:
+
+def results(summary: Summary, *, wide: bool = True) -> Table:
     """The final results as a `rich` table, best first, the tied group bold.
 
-    Columns that no optimizer has a number for are left out.
+    Columns that no optimizer has a number for are left out; without `wide`, so are those that a
+    terminal of 80 columns has no room for.
 
     Example:
         >>> from rich.console import Console
@@ -44,12 +47,14 @@ def results(summary: Summary) -> Table:
         ("lost trials", [lost(row.tuning) for row in rows]),
         ("lost runs", [lost(row.confirm) for row in rows]),
     ]
+    if not wide:
+        columns = [pair for pair in columns if pair[0] in {name, *_NARROW}]
     table = Table(box=None, pad_edge=False, header_style="dim", row_styles=())
-    table.add_column("optimizer")
+    table.add_column("optimizer", no_wrap=True)
     shown = [(title, cells) for title, cells in columns if set(cells) - {"–"}]
     for title, _ in shown:
-        table.add_column(title, justify="right", no_wrap=title == name)
-    table.add_column("tuned")
+        table.add_column(title, justify="right", no_wrap=title in {name, "steps to target"})
+    table.add_column("tuned", no_wrap=True)
     for k, row in enumerate(rows):
         weight = "bold" if row.label in summary.verdict.tied else ""
         cells = [Text(cells[k]) for _, cells in shown]

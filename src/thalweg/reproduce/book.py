@@ -45,6 +45,5 @@ def write(folder: Path, experiment: Experiment, outcome: Outcome) -> list[Path]:
     files = [folder / "claims.json"]
     write_json(files[0], as_dict(experiment, outcome))
     for name, figure in outcome.figures.items():
-        for kind in ("png", "svg"):
-            files.append(canvas.save(figure, folder / f"{name}.{kind}"))
+        files += [canvas.save(figure, folder / f"{name}.{kind}") for kind in ("png", "svg")]
     return files

@@ -49,6 +49,10 @@ class Outcome:
         claims: The claims, in the order in which they are told.
         figures: Figures by file name, without ending.
         settings: Everything that was fixed, as plain data.
+
+    Example:
+        >>> Outcome((Claim("2 + 2 = 4", "arithmetic", 4, 2 + 2, True),)).holds
+        True
     """
 
     claims: tuple[Claim, ...]
@@ -71,6 +75,10 @@ class Experiment:
         title: One line.
         summary: A paragraph: what is done, and why it tells.
         run: Runs it, with the same result each time.
+
+    Example:
+        >>> Experiment("empty", "Nothing", "Claims nothing.", lambda: Outcome(())).run().claims
+        ()
     """
 
     name: str

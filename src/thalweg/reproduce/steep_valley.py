@@ -58,7 +58,8 @@ class Walk:
 def walk(make: Callable[[list[Tensor]], Optimizer]) -> Walk:
     """Step until f, taken before the step, is at most 1e-6; or a coordinate is beyond 5."""
     point = torch.nn.Parameter(torch.tensor(VALLEY.start))
-    optimizer, objective = make([point]), Objective.of(VALLEY.fn)
+    optimizer: Any = make([point])
+    objective = Objective.of(VALLEY.fn)
     path, values = [point.tolist()], []
     while len(values) < LIMIT:
         values.append(float(optimizer.step(objective.closure(point))))
@@ -187,14 +188,20 @@ def _surface(half: float = 0.75) -> dict[str, Any]:
     return {"x": x, "y": y, "z": z, "minima": [minimum], "start": VALLEY.start}
 
 
+@styled
 def _paths(walks: dict[str, Walk]) -> Figure:
-    paths = {f"{label} ({_ending(run)})": run.path for label, run in walks.items()}
-    return contour(
-        _surface(),
-        paths,
-        title="A steep valley, condition number 100",
-        line="start (0, 0), float32, to f <= 1e-6; deterministic, one run each",
+    """A panel a run: on one plane the zig-zags would hide each other."""
+    figure = Figure(figsize=(9.0, 9.6), layout="constrained")
+    rates = ("1.01 * 2/lambda_max", "2/(lambda_min + lambda_max)", "0.175 of that", "2/101")
+    panels = zip(figure.subplots(2, 2).flat, walks.items(), rates, strict=True)
+    for axes, (label, run), rate in panels:
+        name = label.partition(",")[0]
+        title, line = f"{name}: {_ending(run)}", f"rate {rate}"
+        contour(_surface(), {name: run.path}, ax=axes, title=title, line=line, legend=False)
+    figure.suptitle(
+        "A steep valley, condition number 100: start (0, 0), float32, to f <= 1e-6; one run each"
     )
+    return figure
 
 
 def _ending(run: Walk) -> str:
@@ -207,7 +214,7 @@ def _values(walks: dict[str, Walk]) -> Figure:
     axes = figure.add_subplot()
     for label, run in walks.items():
         look = series(label)
-        axes.plot(run.values, label=f"{label} ({_ending(run)})", color=look.colour, ls=look.dash)
+        axes.plot(run.values, label=f"{label}: {_ending(run)}", color=look.colour, ls=look.dash)
     axes.axhline(TOLERANCE, lw=0.8, ls=":", color="gray")
     axes.set(yscale="log", xlabel="step", ylabel="f before the step (log)", xlim=(0, 440))
     axes.set_title("Steps to f = 1e-6 in the steep valley")

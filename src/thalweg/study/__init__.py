@@ -11,8 +11,9 @@ else: it can be killed at any time and started again.
 from thalweg.study.arms import Arm, as_arm, default_arms
 from thalweg.study.budget import Budget
 from thalweg.study.conduct import conduct
-from thalweg.study.executor import Event, Executor, Inline, LocalProcesses
+from thalweg.study.executor import Event, Executor, Inline
 from thalweg.study.plan import Plan, Run
+from thalweg.study.processes import LocalProcesses
 from thalweg.study.records import Records, read
 from thalweg.study.scoring import Summary, summarize
 

@@ -12,7 +12,15 @@ from torch import nn
 from torch.optim import Optimizer
 
 from thalweg.errors import unknown_name
-from thalweg.optim import AbstractOptimizer, AbstractWrapper, Needs, Range, catalogue, create, resolve
+from thalweg.optim import (
+    AbstractOptimizer,
+    AbstractWrapper,
+    Needs,
+    Range,
+    catalogue,
+    create,
+    resolve,
+)
 from thalweg.optim.base import argument_names
 
 
@@ -22,7 +30,16 @@ _PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "momentum": ("sgd", {"momentum": 0.9}),
     "weight-averaging": ("weight-averaging", {"inner": "sgd", "momentum": 0.9}),
 }
-_DEFAULT = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "weight-averaging")
+_DEFAULT = (
+    "sgd",
+    "momentum",
+    "nesterov",
+    "adagrad",
+    "rmsprop",
+    "adam",
+    "adamw",
+    "weight-averaging",
+)
 _FOREIGN_SPACE = {"lr": Range(1e-4, 1.0)}
 
 
@@ -107,9 +124,9 @@ def as_arm(given: str | type[Optimizer] | Arm) -> Arm:
     """An arm from a name, a class or an arm.
 
     Args:
-        given: ``"adam"``, ``"momentum"`` (SGD with momentum 0.9), ``"sgd:momentum=0.9:nesterov=True"``
-            (settings after colons), ``"torch.optim.NAdam"`` (any importable class), the class
-            itself, or an :class:`Arm`.
+        given: ``"adam"``, ``"momentum"`` (SGD with momentum 0.9), settings after colons
+            (``"sgd:momentum=0.9:nesterov=True"``), any importable class
+            (``"torch.optim.NAdam"``), the class itself, or an :class:`Arm`.
 
     Returns:
         The arm.
@@ -127,13 +144,17 @@ def as_arm(given: str | type[Optimizer] | Arm) -> Arm:
     if isinstance(given, type) and issubclass(given, Optimizer):
         return Arm(given.__name__, given)
     if not isinstance(given, str):
-        raise TypeError(f"optimizers: a name, an optimizer class or an Arm is needed, got {given!r}.")
+        raise TypeError(
+            f"optimizers: a name, an optimizer class or an Arm is needed, got {given!r}."
+        )
     name, *pairs = given.strip().split(":")
     settings: dict[str, Any] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals:
-            raise ValueError(f"optimizers: {given!r}: settings are written name=value, not {pair!r}.")
+            raise ValueError(
+                f"optimizers: {given!r}: settings are written name=value, not {pair!r}."
+            )
         settings[key.strip()] = _literal(value.strip())
     base, preset = _PRESETS.get(name, (name, {}))
     try:
@@ -181,8 +202,6 @@ def _arguments(cls: type[Optimizer], settings: Mapping[str, Any]) -> set[str] | 
         inner = resolve(str(settings.get("inner", "sgd")))
         return set(inspect.signature(cls).parameters) | (_arguments(inner, {}) or set())
     if issubclass(cls, AbstractOptimizer):
-
-
         return set(argument_names(cls))
     parameters = inspect.signature(cls).parameters
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, final
 
-from thalweg.study.executor import Event, Executor, LocalProcesses
+from thalweg.study.executor import Event, Executor
 from thalweg.study.plan import FORMAT, Plan, Run
-from thalweg.study.provenance import machine, surface, versions
+from thalweg.study.processes import LocalProcesses
+from thalweg.study.provenance import describe_problem, machine, versions
 from thalweg.study.records import Records, load_run, read, write_json
 from thalweg.study.space import edges
 
@@ -59,7 +60,9 @@ def _check_folder(folder: Path, plan: Plan) -> None:
     """Refuse a folder that holds something else, or results of another problem."""
     if not (folder / "study.json").exists():
         if any(folder.iterdir()):
-            raise FileExistsError(f"{folder} is not empty and holds no study; choose another folder.")
+            raise FileExistsError(
+                f"{folder} is not empty and holds no study; choose another folder."
+            )
         return
     before, now = read(folder).study["problem"], plan.problem
     if before["fingerprint"] != now.fingerprint:
@@ -133,8 +136,8 @@ class _Race:
         if failed:
             first = failed[0]
             raise RuntimeError(
-                f"{len(failed)} of {len(missing)} runs failed, the first of them {first.run.arm} at "
-                f"{dict(first.run.hyperparameters)}: {first.message}. Finished runs are kept in "
+                f"{len(failed)} of {len(missing)} runs failed, the first of them {first.run.arm} "
+                f"at {dict(first.run.hyperparameters)}: {first.message}. Finished runs are kept in "
                 f"{self.folder}."
             )
 
@@ -159,7 +162,7 @@ class _Race:
             "format": FORMAT,
             "command": self.command,
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "problem": describe_problem(plan),
+            "problem": describe_problem(problem, plan.tuning_seed),
             "optimizers": [arm.describe(problem.scale) for arm in plan.arms],
             "budget": {"kind": plan.budget.kind, "amount": plan.budget.amount},
             "schedule": plan.schedule,
@@ -174,37 +177,6 @@ class _Race:
             "runs": [run.id for run in self.runs],
         }
         write_json(self.folder / "study.json", content)
-
-
-def describe_problem(plan: Plan) -> dict[str, Any]:
-    """The problem as plain data for records."""
-    problem, metric, target, data = plan.problem, *_parts(plan)
-    model = problem.build(plan.tuning_seed)
-    return {
-        "name": problem.name,
-        "title": problem.title,
-        "description": problem.description,
-        "version": problem.version,
-        "fingerprint": problem.fingerprint,
-        "metric": metric and {"name": metric.name, "higher_is_better": metric.higher_is_better},
-        "target": target and {"quantity": target.quantity, "value": target.value},
-        "batch_size": problem.batch_size,
-        "scale": problem.scale,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "data": data
-        and {
-            "source": data.source,
-            "licence": data.licence,
-            "recipe": data.recipe,
-            "sha256": data.sha256,
-            **{name: len(getattr(data, name)[0]) for name in ("train", "validation", "test")},
-        },
-        "surface": problem.function and surface(problem.function),
-    }
-
-
-def _parts(plan: Plan) -> tuple[Any, Any, Any]:
-    return plan.problem.metric, plan.problem.target, plan.problem.data
 
 
 def _silent(stage: str, runs: Sequence[Run], event: Event | None) -> None:

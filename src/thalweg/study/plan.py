@@ -91,7 +91,9 @@ class Plan:
     def __post_init__(self) -> None:
         labels = [arm.label for arm in self.arms]
         if not labels or len(set(labels)) < len(labels):
-            raise bad_argument("Plan", "arms", labels, "one or more optimizers with different labels")
+            raise bad_argument(
+                "Plan", "arms", labels, "one or more optimizers with different labels"
+            )
         integer_from(1).check("Plan", "trials", self.trials)
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise bad_argument("Plan", "seeds", self.seeds, "one or more different integers")
@@ -175,4 +177,3 @@ class Plan:
         }
         digest = hashlib.sha256(json.dumps(defining, sort_keys=True).encode()).hexdigest()
         return Run(label, dict(hyperparameters), stage, seed, trial, round_, digest[:16])
-

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from thalweg import __version__
-from thalweg.problems import TestFunction
+from thalweg.problems import Problem, TestFunction
 
 
-__all__ = ["machine", "surface", "versions"]
+__all__ = ["describe_problem", "machine", "surface", "versions"]
 
 
 @functools.cache
@@ -56,6 +56,33 @@ def surface(function: TestFunction, resolution: int = 101) -> dict[str, Any]:
         "saddles": [list(point) for point in function.saddles],
         "start": list(function.start),
         "formula": function.formula,
+    }
+
+
+def describe_problem(problem: Problem, seed: int) -> dict[str, Any]:
+    """The problem as plain data for records; the model is built once, to be counted."""
+    metric, target, data = problem.metric, problem.target, problem.data
+    model = problem.build(seed)
+    return {
+        "name": problem.name,
+        "title": problem.title,
+        "description": problem.description,
+        "version": problem.version,
+        "fingerprint": problem.fingerprint,
+        "metric": metric and {"name": metric.name, "higher_is_better": metric.higher_is_better},
+        "target": target and {"quantity": target.quantity, "value": target.value},
+        "batch_size": problem.batch_size,
+        "scale": problem.scale,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "data": data
+        and {
+            "source": data.source,
+            "licence": data.licence,
+            "recipe": data.recipe,
+            "sha256": data.sha256,
+            **{name: len(getattr(data, name)[0]) for name in ("train", "validation", "test")},
+        },
+        "surface": problem.function and surface(problem.function),
     }
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtr, stdtrit  # Student's t; scipy.stats takes a second to import
 
 from thalweg.errors import bad_argument
 
@@ -65,7 +65,7 @@ class Interval:
         if np.ptp(sample) == 0:  # summing equal numbers can round: keep the number itself
             return cls(float(sample[0]), 0.0, 0.0, n)
         deviation = float(sample.std(ddof=1))
-        quantile = float(stats.t.ppf(0.5 + level / 2, n - 1))
+        quantile = float(stdtrit(n - 1, 0.5 + level / 2))
         return cls(float(sample.mean()), quantile * deviation / math.sqrt(n), deviation, n)
 
     @property
@@ -149,7 +149,7 @@ def paired_p(interval: Interval) -> float | None:
     if not interval.deviation:
         return None
     t = interval.mean / (interval.deviation / math.sqrt(interval.n))
-    return float(2 * stats.t.sf(abs(t), interval.n - 1))
+    return float(2 * stdtr(interval.n - 1, -abs(t)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

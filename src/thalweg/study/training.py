@@ -9,18 +9,16 @@ from collections.abc import Callable, Iterator
 from typing import Any, final
 
 import torch
-from torch import nn
-from torch.optim import Optimizer
 
 from thalweg.errors import NonFiniteError
-from thalweg.optim import AbstractOptimizer
 from thalweg.problems import Problem
 from thalweg.study.arms import Arm
 from thalweg.study.budget import Budget
+from thalweg.study.looks import Looks
 from thalweg.study.plan import FORMAT, Run
 
 
-__all__ = ["Looks", "train"]
+__all__ = ["train"]
 
 GRID = 21  # evaluations of a run, the start and the end included
 FAR = 1e6  # a loss this many times its start has diverged, though it is finite still
@@ -29,47 +27,6 @@ FAR = 1e6  # a loss this many times its start has diverged, though it is finite 
 _clock = time.process_time
 
 Tick = Callable[[float, float], None]
-
-
-@final
-class Looks:
-    """The evaluations of a run: its learning curve, outside the timed region."""
-
-    def __init__(self, problem: Problem, model: nn.Module, optimizer: Optimizer) -> None:
-        self._problem, self._model, self._optimizer = problem, model, optimizer
-        names = ("step", "seconds", "gradients", "train_loss")
-        names += ("validation_loss", "validation_metric")
-        self.curve: dict[str, list[Any]] = {name: [] for name in names}
-        self.hit: dict[str, float] | None = None
-
-    def scores(self, split: str) -> dict[str, float | None]:
-        """Loss and metric on a split, at the weights that the method wants evaluated."""
-        if isinstance(self._optimizer, AbstractOptimizer):
-            with self._optimizer.evaluation():
-                return self._problem.evaluate(self._model, split)
-        return self._problem.evaluate(self._model, split)
-
-    def take(self, step: int, seconds: float, gradients: float) -> float:
-        """Evaluate now; the training loss."""
-        train = self.scores("train")["loss"]
-        validation = {"loss": None, "metric": None}
-        if self._problem.data is not None:
-            validation = self.scores("validation")
-        now = (step, seconds, gradients, train, validation["loss"], validation["metric"])
-        for column, value in zip(self.curve.values(), now, strict=True):
-            column.append(value)
-        target = self._problem.target
-        if target is not None and self.hit is None:
-            value = self.curve[target.quantity][-1]
-            if value is not None and self._problem.reached(value):
-                self.hit = {"step": step, "seconds": seconds, "gradients": gradients}
-        return math.nan if train is None else train
-
-    @property
-    def last(self) -> dict[str, Any]:
-        """The last evaluation."""
-        names = ("train_loss", "validation_loss", "validation_metric")
-        return {name: self.curve[name][-1] for name in names}
 
 
 def train(
@@ -162,9 +119,10 @@ class _Training:
 
     def _advance(self, batch: Any) -> float | str:
         """One timed step; the batch's loss, or what was not finite."""
+        step: Any = self.optimizer.step  # torch's own annotation asks closures for floats
         began = _clock()
         try:
-            return float(self.optimizer.step(self.objective.closure(*batch)))
+            return float(step(self.objective.closure(*batch)))
         except NonFiniteError as error:
             return str(error)
         finally:

@@ -26,10 +26,10 @@ def main() -> None:
 
     path, pickled = pickle.loads(payload.read_bytes())
     sys.path[:] = path
-    import torch  # noqa: PLC0415 - after the path is set
+    import torch
 
-    from thalweg.study.executor import carry_out  # noqa: PLC0415
-    from thalweg.study.plan import Run  # noqa: PLC0415
+    from thalweg.study.executor import carry_out
+    from thalweg.study.plan import Run
 
     torch.set_num_threads(1)
     plan = pickle.loads(pickled)
@@ -43,7 +43,13 @@ def main() -> None:
         content, retried = tasks.get()
         run = Run(**content)
         try:
-            carry_out(plan, run, folder, lambda spent, loss: say("progress", spent=spent, loss=loss), retried)
+            carry_out(
+                plan,
+                run,
+                folder,
+                lambda spent, loss: say("progress", spent=spent, loss=loss),
+                retried,
+            )
         except Exception as error:  # the caller's model may raise anything
             say("failed", message=f"{type(error).__name__}: {error}")
         else:
@@ -52,7 +58,7 @@ def main() -> None:
 
 def _warm_up() -> None:
     """Do once what torch does only at its first step, so that no run is charged for it."""
-    import torch  # noqa: PLC0415
+    import torch
 
     model = torch.nn.Linear(2, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)

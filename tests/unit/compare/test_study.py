@@ -73,17 +73,19 @@ def test_the_report_can_be_made_elsewhere_from_files_alone(tmp_path):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: own(loss=lambda z, y: nn.functional.cross_entropy(z, y, reduction="none")), "scalar"),
-        (lambda: own(loss=lambda z, y: z.sum() * float("nan")), "nan"),
+        (
+            lambda: own(loss=lambda z, y: nn.functional.cross_entropy(z, y, reduction="none")),
+            "scalar",
+        ),
+        (lambda: own(loss=lambda z, _: z.sum() * float("nan")), "nan"),
         (lambda: own(model=lambda: nn.Linear(4, 2)), "shape"),
         (lambda: own(data=(torch.zeros(0, 3), torch.zeros(0).long())), "empty"),
         (lambda: own(data=(torch.zeros(5, 3), torch.zeros(4).long())), "5"),
     ],
 )
 def test_each_wrong_input_is_one_message(make, words, tmp_path):
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match=re.escape(words)) as caught:
         race(make(), tmp_path).run(progress=False)
-    assert words in str(caught.value)
     assert len(str(caught.value).splitlines()) <= 3
     assert not (tmp_path / "runs").exists()
 
@@ -101,9 +103,8 @@ def test_each_wrong_input_is_one_message(make, words, tmp_path):
     ],
 )
 def test_each_wrong_argument_is_one_message(make, words):
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match=re.escape(words)):
         make()
-    assert words in str(caught.value)
     with pytest.raises(TypeError, match="a Problem or a name"):
         tw.Study(nn.Linear(2, 2))
 
@@ -131,7 +132,9 @@ def test_compare_on_the_command_line(capsys, monkeypatch, tmp_path):
     result = json.loads(out)
     assert code == 0
     assert {row["label"] for row in result["rows"]} == {"sgd", "torch.optim.NAdam"}
-    assert json.loads((tmp_path / "study.json").read_text())["command"].startswith("thalweg compare")
+    assert json.loads((tmp_path / "study.json").read_text())["command"].startswith(
+        "thalweg compare"
+    )
 
 
 @pytest.mark.parametrize(

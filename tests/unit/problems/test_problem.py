@@ -240,17 +240,40 @@ def test_fingerprint_changes_with_any_ingredient(change):
     assert mine(**change).fingerprint != mine().fingerprint
 
 
-def test_fingerprint_tells_lambdas_apart_and_sees_initial_weights():
+def scaled() -> nn.Module:
+    net = Net()
+    nn.init.normal_(net.last.bias)
+    return net
+
+
+def drier() -> nn.Module:
+    return Net(drop=0.1)
+
+
+def flat(outputs, targets):
+    """A loss that is zero whatever the model, the data and the batch."""
+    return 0 * outputs.sum()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": scaled},
+        {"model": wide},
+        {"model": drier},
+        {"data": numbered(41)},
+        {"batch_size": 9},
+    ],
+)
+def test_fingerprint_sees_what_the_first_loss_does_not_show(change):
+    assert mine(loss=flat, **change).fingerprint != mine(loss=flat).fingerprint
+
+
+def test_fingerprint_tells_lambdas_and_functions_apart():
     first = mine(loss=lambda outputs, targets: F.cross_entropy(outputs, targets))
     second = mine(loss=lambda outputs, targets: 2 * F.cross_entropy(outputs, targets))
     assert first.fingerprint != second.fingerprint
 
-    def scaled():
-        net = Net()
-        nn.init.normal_(net.last.bias)
-        return net
-
-    assert mine(model=scaled).fingerprint != mine().fingerprint
     assert BOOTH.problem().fingerprint != ROSENBROCK.problem().fingerprint
     bowls = [quadratic(angle=angle, start=(0.0, 1.0)).problem() for angle in (0.5, -0.5)]
     values = [bowl.evaluate(bowl.build(0))["loss"] for bowl in bowls]

@@ -62,6 +62,7 @@ def new_study(labels: list[str], seeds: list[int], **problem: Any) -> dict[str, 
         "machine": {"processor": "a CPU", "cores": 2, "memory_gib": 7.7, "system": "Linux"},
         "versions": {"thalweg": "0.1.0", "torch": "2.13.0", "python": "3.11.9", "numpy": "2.4.6"},
         "threads": 1,
+        "clock": "processor seconds",
     }
 
 

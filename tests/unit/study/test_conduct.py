@@ -114,9 +114,7 @@ def test_an_optimum_on_the_edge_extends_the_space_for_all(tmp_path):
     records = conduct(plan, tmp_path, executor=Inline())
     extra = [r for r in records.runs if r["round"] > 0]
     assert extra, "30 steps are few: the largest rate wins"
-    by_label = {
-        label: sum(r["optimizer"] == label for r in extra) for label in ("adagrad", "adam")
-    }
+    by_label = {label: sum(r["optimizer"] == label for r in extra) for label in ("adagrad", "adam")}
     assert by_label["adagrad"] == by_label["adam"]
     for label in by_label:
         high = plan.space(label)["lr"].high
@@ -154,9 +152,7 @@ def test_a_killed_worker_costs_only_its_own_run(tmp_path):
     events = list(executor.execute(plan, plan.tuning_runs("sgd"), tmp_path / "study"))
     executor.close()
     assert sorted(e.run.trial for e in events if e.kind == "done") == [0, 1, 2, 3]
-    retried = [
-        load_run(tmp_path / "study", run.id)["retried"] for run in plan.tuning_runs("sgd")
-    ]
+    retried = [load_run(tmp_path / "study", run.id)["retried"] for run in plan.tuning_runs("sgd")]
     assert sorted(retried) == [0, 0, 0, 1]
 
 

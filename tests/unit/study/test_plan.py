@@ -1,6 +1,7 @@
 """The plan is deterministic, equal for all arms, and every run is named by what defines it."""
 
 import pickle
+import re
 
 import pytest
 import torch
@@ -127,9 +128,8 @@ def test_arms_from_names_classes_and_paths():
     ],
 )
 def test_wrong_arguments_say_what_is_allowed(call, words):
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match=re.escape(words)):
         call()
-    assert words in str(caught.value)
 
 
 def test_an_arm_of_a_wrapper_splits_its_settings():

@@ -1,0 +1,129 @@
+"""What flows between the three seams of a step: a point, a path from it, and what was done."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol, final
+
+from torch import Tensor
+
+from thalweg.vectors import Vector
+
+
+__all__ = ["Group", "Path", "Piece", "Point", "Ray", "StepInfo", "tensors_with_grad"]
+
+Group = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StepInfo:
+    """What the last step did, to be looked at; nothing depends on it.
+
+    Args:
+        step_length: The scalar picked along the path (the first group's learning rate, or t).
+        rejected: Whether the step was refused and the parameters left as they were.
+        details: Whatever else the method has to tell: damping, ratio, products, ...
+
+    Example:
+        >>> StepInfo(step_length=0.1).rejected
+        False
+    """
+
+    step_length: float | None = None
+    rejected: bool = False
+    details: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Point:
+    """What is known where the optimizer stands.
+
+    Args:
+        loss: The loss, where a closure was given.
+        closure: The closure, for methods that ask more of it.
+        groups: The optimizer's parameter groups.
+
+    Example:
+        >>> import torch
+        >>> p = torch.ones(2, requires_grad=True)
+        >>> p.sum().backward()
+        >>> Point(None, None, [{"params": [p]}]).grads[0]
+        tensor([1., 1.])
+    """
+
+    loss: Any
+    closure: Callable[[], Any] | None
+    groups: list[Group]
+
+    @functools.cached_property
+    def params(self) -> Vector:
+        """The parameters that have a gradient."""
+        return Vector(p for g in self.groups for p in g["params"] if p.grad is not None)
+
+    @functools.cached_property
+    def grads(self) -> Vector:
+        """Their gradients."""
+        return Vector(p.grad for p in self.params if p.grad is not None)
+
+
+class Path(Protocol):
+    """A scalar to a step: the Vector to be added to the parameters."""
+
+    def __call__(self, t: float) -> Vector:
+        """The step at ``t``; no step at 0."""
+        ...
+
+
+class Piece(NamedTuple):
+    """A part of a direction: for one tensor, or for many at once.
+
+    Example:
+        >>> import torch
+        >>> Piece({"lr": 0.1}, torch.zeros(2), torch.ones(2)).direction
+        tensor([1., 1.])
+    """
+
+    group: Group
+    params: Any  # Tensor | Vector
+    direction: Any  # Tensor | Vector
+
+
+@final
+class Ray:
+    """The path t -> -t u, whose direction u is computed piece by piece as it is walked.
+
+    A first-order step never holds more of u than one piece, so its memory and its caches see what
+    torch's own loops see. Called as a path, the ray computes all of u once and keeps it.
+
+    Example:
+        >>> import torch
+        >>> ray = Ray(iter([Piece({}, torch.zeros(2), torch.ones(2))]))
+        >>> ray(0.5)[0]
+        tensor([-0.5000, -0.5000])
+    """
+
+    def __init__(self, pieces: Iterator[Piece]) -> None:
+        self._pieces: Iterator[Piece] | list[Piece] = pieces
+
+    def __iter__(self) -> Iterator[Piece]:
+        return iter(self._pieces)
+
+    def __call__(self, t: float) -> Vector:
+        """The step -t u."""
+        self._pieces = list(self._pieces)
+        parts: list[Tensor] = []
+        for piece in self._pieces:
+            parts.extend(
+                [piece.direction] if isinstance(piece.direction, Tensor) else piece.direction
+            )
+        return Vector(parts) * -t
+
+
+def tensors_with_grad(groups: Iterable[Group]) -> Iterator[tuple[Group, Tensor]]:
+    """Each parameter that has a gradient, with its group."""
+    for group in groups:
+        for p in group["params"]:
+            if p.grad is not None:
+                yield group, p
