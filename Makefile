@@ -1,6 +1,6 @@
 # Everything runs from .venv, which is rebuilt when pyproject.toml or constraints.txt change.
 PYTHON    ?= python3
-# Extra arguments for pip, for example: make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+# Extra arguments for pip, such as an index with CPU builds of torch.
 PIP_FLAGS ?=
 
 BIN       := .venv/bin

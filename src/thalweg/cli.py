@@ -151,7 +151,9 @@ def main() -> None:
     """Run the command line: 0 done, 1 a claim or a run failed, 2 a wrong argument, 130 stopped."""
     try:
         app()
-    except KeyboardInterrupt:
+    except SystemExit as ended:
+        if ended.code != 130:  # how typer ends after Ctrl-C
+            raise
         _fail("stopped; finished runs are kept, the same command goes on from there", 130)
     except (ValueError, TypeError, ImportError, OSError) as error:
         _fail(str(error), 2)

@@ -52,8 +52,9 @@ class Live:
         self.plan, self.workers = plan, workers
         self.console = Console(file=sys.stderr, quiet=not shown)
         self.lanes = {arm.label: _Lane() for arm in plan.arms}
-        fresh = len(plan.seeds) * (2 if plan.defaults else 1)
-        self.total = len(plan.arms) * (plan.trials + fresh)
+        self.trials = plan.trials
+        self.fresh = len(plan.seeds) * (2 if plan.defaults else 1)
+        self.total = len(plan.arms) * (self.trials + self.fresh)
         self.done = 0
         self.stage = "starting"
         self.started = time.monotonic()
@@ -85,17 +86,21 @@ class Live:
             self.stage = stage
             if stage.startswith("extension"):
                 self.total += len(runs)
+                self.trials += len(runs) // len(self.lanes)
             if not self.console.is_terminal:
-                self.console.print(f"{stage}: {len(runs)} runs to do")
+                self.console.print(f"{stage}: {len(runs)} runs")
             return
         lane, run = self.lanes[event.run.arm], event.run
+        if event.loss is not None and event.spent >= 1.0 and run.stage == "tune":
+            self._best(lane, run, event.loss)
         if event.kind == "progress":
             self.running[run.id] = event.spent
-            if event.spent >= 1.0 and run.stage == "tune" and event.loss is not None:
-                self._best(lane, run, event.loss)
             return
         self.running.pop(run.id, None)
-        self.done += 1
+        if event.kind == "kept":
+            self.total -= 1  # nothing to wait for
+        else:
+            self.done += 1
         lane.failed += event.kind == "failed"
         lane.tuned += run.stage == "tune"
         lane.fresh += run.stage != "tune"
@@ -119,7 +124,8 @@ class Live:
         plan = self.plan
         table = Table(box=None, pad_edge=False, header_style="dim")
         table.add_column("optimizer")
-        for title in ("trials", "fresh", "best training loss"):
+        loss = "best f" if plan.problem.data is None else "best validation loss"
+        for title in ("trials", "fresh", loss):
             table.add_column(title, justify="right")
         table.add_column("at")
         best = min(lane.best for lane in self.lanes.values())
@@ -128,8 +134,8 @@ class Live:
             at = ", ".join(f"{name} {value:.3g}" for name, value in lane.at.items())
             table.add_row(
                 Text(f"● {label}", style=series(label).colour),
-                str(lane.tuned),
-                str(lane.fresh),
+                f"{lane.tuned}/{self.trials}",
+                f"{lane.fresh}/{self.fresh}",
                 Text(shown, style="bold" if lane.best == best else ""),
                 Text(at, style="dim"),
             )

@@ -126,11 +126,15 @@ class _Race:
         stage = list(runs)
         self.runs += stage
         self._write_study()
-        missing = [run for run in stage if load_run(self.folder, run.id) is None]
-        self.listener(name, missing, None)
+        there = {run.id: load_run(self.folder, run.id) for run in stage}
+        missing = [run for run in stage if there[run.id] is None]
+        self.listener(name, stage, None)
+        for run in stage:
+            if (record := there[run.id]) is not None:
+                self.listener(name, stage, Event("kept", run, loss=selection_loss(record)))
         failed: list[Event] = []
         for event in self.executor.execute(self.plan, missing, self.folder):
-            self.listener(name, missing, event)
+            self.listener(name, stage, event)
             if event.kind == "failed":
                 failed.append(event)
         if failed:

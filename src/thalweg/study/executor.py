@@ -24,10 +24,11 @@ class Event:
     """Something that happened to a run.
 
     Args:
-        kind: ``"progress"``, ``"done"`` (its record is on disk) or ``"failed"``.
+        kind: ``"progress"``, ``"done"`` (its record is on disk), ``"kept"`` (it was there before)
+            or ``"failed"``.
         run: The run.
         spent: The share of its budget that is used.
-        loss: Its last training loss.
+        loss: Its last loss by which trials are chosen.
         message: Why it failed.
 
     Example:

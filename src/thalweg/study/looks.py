@@ -50,6 +50,12 @@ class Looks:
         return train
 
     @property
+    def selection(self) -> float:
+        """The last loss by which trials are chosen: on validation data, where there is any."""
+        last = self.last
+        return last["train_loss"] if self._problem.data is None else last["validation_loss"]
+
+    @property
     def last(self) -> dict[str, Any]:
         """The last evaluation."""
         names = ("train_loss", "validation_loss", "validation_metric")

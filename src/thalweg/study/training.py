@@ -39,7 +39,8 @@ def train(
         arm: The optimizer.
         run: The point, the seed and the stage; test data is read in fresh-seed stages only.
         budget: When to stop.
-        tick: Called at each evaluation with the share of the budget used and the training loss.
+        tick: Called at each evaluation with the share of the budget used and the loss by which
+            trials are chosen.
 
     Returns:
         The record of the run, as plain data. A run that diverges is a result like any other.
@@ -111,7 +112,7 @@ class _Training:
             if spent * (GRID - 1) >= looked + 1 or spent >= 1.0:
                 looked = int(spent * (GRID - 1))
                 loss = self._look()
-                tick(min(spent, 1.0), loss)
+                tick(min(spent, 1.0), self.looks.selection)
                 if not math.isfinite(loss):
                     return f"the training loss was {loss:.3g} after step {self.step}"
         self._remember()
