@@ -85,12 +85,14 @@ def test_named_parameters_step_as_others(name):
 
 
 # ---- gradients ------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "extra", [{"maximize": True}, {"weight_decay": 0.1}, {"l1": 0.1}, {}], ids=str
+)
 @pytest.mark.parametrize("foreach", [False, True])
 @pytest.mark.parametrize("name", PLAIN)
-def test_leaves_the_gradients_as_they_were(name, foreach):
+def test_leaves_the_gradients_as_they_were(name, foreach, extra):
     params = parameters((3, 2), (4,))
-    extra = {"maximize": True, "weight_decay": 0.1, "l1": 0.1}
-    optimizer = made(name, params, foreach=foreach, **extra)
+    optimizer = made(name, params, foreach=foreach, **{"weight_decay": 0.0, **extra})
     for decoupled in (False, True):
         optimizer.param_groups[0]["decoupled_weight_decay"] = decoupled
         give = gradients(params)

@@ -24,8 +24,10 @@ def _direction(grad: Any, state: Any, group: Group) -> Any:
     second = state.exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)  # v
     if group["amsgrad"]:
         second = state.max_exp_avg_sq.clamp_min_(second)
-    root = second.sqrt().div_(math.sqrt(1 - beta2**state.step)).add_(group["eps"])
-    return mean.div(root.mul_(1 - beta1**state.step))
+    first_bias, second_bias = 1 - beta1**state.step, 1 - beta2**state.step
+    # Both corrections are in the divisor, which is one kernel less.
+    root = second.sqrt().mul_(first_bias / math.sqrt(second_bias)).add_(first_bias * group["eps"])
+    return mean.div(root)
 
 
 @final

@@ -100,7 +100,7 @@ class AbstractFirstOrder(AbstractOptimizer):
         if not self.counts:
             return 0.0, fresh
         if "step" not in state:
-            state["step"] = torch.zeros((), dtype=torch.float32)
+            state["step"] = torch.zeros((), dtype=torch.float32, device="cpu")
         state["step"] += 1
         return float(state["step"]), fresh
 
