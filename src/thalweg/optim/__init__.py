@@ -6,7 +6,8 @@ need, keep and cost; :func:`create` makes one by name.
 """
 
 from thalweg.optim.adagrad import Adagrad
-from thalweg.optim.adam import Adam, AdamW
+from thalweg.optim.adam import Adam
+from thalweg.optim.adamw import AdamW
 from thalweg.optim.averaging import WeightAveraging
 from thalweg.optim.base import AbstractOptimizer
 from thalweg.optim.catalogue import Entry, catalogue, create, resolve

@@ -1,4 +1,4 @@
-"""Adam and AdamW: running mean over running root mean square, both corrected for their start."""
+"""Adam: running mean over running root mean square, both corrected for their start."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from thalweg.optim.metadata import Common, Range, Reference, Slot
 from thalweg.optim.seams import Group
 
 
-__all__ = ["Adam", "AdamW"]
+__all__ = ["Adam", "adam_direction"]
 
-_SLOTS = (Slot("exp_avg"), Slot("exp_avg_sq"), Slot("max_exp_avg_sq", when="amsgrad"))
-_SPACE = {"lr": Range(1e-4, 1e-1)}
-_HYPERPARAMETERS = {"betas": pair_of(FRACTION), "eps": NON_NEGATIVE, "amsgrad": FLAG}
+SLOTS = (Slot("exp_avg"), Slot("exp_avg_sq"), Slot("max_exp_avg_sq", when="amsgrad"))
+HYPERPARAMETERS = {"betas": pair_of(FRACTION), "eps": NON_NEGATIVE, "amsgrad": FLAG}
 
 
-def _direction(grad: Any, state: Any, group: Group) -> Any:
+def adam_direction(grad: Any, state: Any, group: Group) -> Any:
+    """The direction of Adam's step; AdamW decays weights beside it."""
     beta1, beta2 = group["betas"]
     mean = state.exp_avg.lerp_(grad, 1 - beta1)  # m
     second = state.exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)  # v
@@ -73,9 +73,9 @@ class Adam(AbstractFirstOrder):
         "Kingma, Ba", "Adam: a method for stochastic optimization", 2015
     )
     counts: ClassVar[bool] = True
-    slots: ClassVar[tuple[Slot, ...]] = _SLOTS
-    space: ClassVar[dict[str, Range]] = _SPACE
-    hyperparameters: ClassVar[dict[str, Domain]] = _HYPERPARAMETERS
+    slots: ClassVar[tuple[Slot, ...]] = SLOTS
+    space: ClassVar[dict[str, Range]] = {"lr": Range(1e-4, 1e-1)}
+    hyperparameters: ClassVar[dict[str, Domain]] = HYPERPARAMETERS
 
     def __init__(
         self,
@@ -99,74 +99,4 @@ class Adam(AbstractFirstOrder):
     def update(self, grad: Any, param: Any, state: Any, group: Group) -> Any:
         """The rule."""
         del param
-        return _direction(grad, state, group)
-
-
-@final
-class AdamW(AbstractFirstOrder):
-    r"""Adam with decoupled weight decay.
-
-    .. math::
-        \theta_{t+1} = (1 - \eta\lambda)\,\theta_t - \eta\,
-            \frac{m_t / (1 - \beta_1^t)}{\sqrt{v_t / (1 - \beta_2^t)} + \epsilon}
-
-    with :math:`m_t, v_t` as in :class:`Adam` and the decay :math:`\lambda` (``weight_decay``)
-    scaled by the learning rate, as torch does.
-
-    Args:
-        params: Parameters, groups or named parameters.
-        lr: The learning rate :math:`\eta`, >= 0; default 1e-3.
-        betas: :math:`(\beta_1, \beta_2)`, each in [0, 1); default (0.9, 0.999).
-        eps: :math:`\epsilon` >= 0; default 1e-8.
-        weight_decay: :math:`\lambda` >= 0; default 1e-2, torch's.
-        amsgrad: Whether to divide by the largest :math:`v` so far.
-        **common: ``l1``, ``maximize``, ``foreach`` (:class:`~thalweg.optim.Common`).
-
-    Raises:
-        ValueError: If a value is outside its range.
-
-    Example:
-        >>> import torch
-        >>> p = torch.nn.Parameter(torch.tensor([1.0]))
-        >>> optimizer = AdamW([p], lr=0.1, weight_decay=0.5)
-        >>> p.grad = torch.tensor([5.0])
-        >>> optimizer.step()
-        >>> round(p.item(), 4)
-        0.85
-
-    References:
-        Loshchilov and Hutter, Decoupled weight decay regularization, 2019.
-    """
-
-    reference: ClassVar[Reference] = Reference(
-        "Loshchilov, Hutter", "Decoupled weight decay regularization", 2019
-    )
-    counts: ClassVar[bool] = True
-    slots: ClassVar[tuple[Slot, ...]] = _SLOTS
-    space: ClassVar[dict[str, Range]] = _SPACE
-    hyperparameters: ClassVar[dict[str, Domain]] = _HYPERPARAMETERS
-
-    def __init__(
-        self,
-        params: Any,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 1e-2,
-        amsgrad: bool = False,
-        **common: Unpack[Common],
-    ) -> None:
-        own = {
-            "lr": lr,
-            "betas": betas,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "amsgrad": amsgrad,
-            "decoupled_weight_decay": True,
-        }
-        super().__init__(params, own, common)
-
-    def update(self, grad: Any, param: Any, state: Any, group: Group) -> Any:
-        """The rule."""
-        del param
-        return _direction(grad, state, group)
+        return adam_direction(grad, state, group)

@@ -22,7 +22,7 @@ Record = Mapping[str, Any]
 
 
 def write_report(folder: str | Path, study: Record, runs: Sequence[Record]) -> list[Path]:
-    """Write report.html, summary.csv and figures/*.png, *.svg into a study folder.
+    """Write report.html, summary.csv and ``figures/*.png`` and ``*.svg`` into a study folder.
 
     Each file replaces an older one in one move, so a reader never sees half a page. Only the
     records are read: the report can be made again at any time, from an unfinished study too.

@@ -217,8 +217,8 @@ def function_of(loss):
 
 
 SAMPLED = {
-    # One sample; the factor says what the mean of grad grad^T has to be multiplied by.
-    "mse mean": (nn.MSELoss(), rand(1, 3), rand(1, 3), 1.0),
+    # One sample; the factor, what it counts as, is what the mean of grad grad^T is multiplied by.
+    "mse mean": (nn.MSELoss(), rand(1, 3), rand(1, 3), 3.0),
     "mse sum": (nn.MSELoss(reduction="sum"), rand(1, 3), rand(1, 3), 1.0),
     "ce mean": (nn.CrossEntropyLoss(), rand(1, 4), hard(1), 1.0),
     "ce sum": (nn.CrossEntropyLoss(reduction="sum"), rand(1, 4), hard(1), 1.0),
@@ -234,6 +234,8 @@ def test_the_drawn_fisher_is_the_output_hessian(name):
     function, outputs, targets, factor = SAMPLED[name]
     mean, error = moments(function, outputs, targets)
     exact = hessian(output_loss(function), outputs, targets)
+    if output_loss(function).reduction == "mean":
+        assert factor == output_loss(function).count(outputs, targets)
     assert ((factor * mean - exact).abs() <= 4 * factor * error + 1e-12).all()
     assert (factor * error < 0.05 * exact.abs().max()).all()
 
