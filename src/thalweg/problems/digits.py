@@ -10,14 +10,14 @@ target is the median final validation loss of the second best optimizer, and 2 %
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
-from torch import nn
 from torch.nn import functional as F
 
 from thalweg.problems.data import Data
 from thalweg.problems.metric import Target
+from thalweg.problems.networks import cnn, perceptron
 from thalweg.problems.problem import Problem
 
 
@@ -44,48 +44,6 @@ def digits_data() -> Data:
     )
 
 
-def logistic() -> nn.Module:
-    """Logistic regression, 64 to 10: 650 parameters, convex.
-
-    Example:
-        >>> sum(p.numel() for p in logistic().parameters())
-        650
-    """
-    return nn.Sequential(nn.Linear(64, 10))
-
-
-def mlp() -> nn.Module:
-    """A perceptron 64-64-64-10 with tanh: 8970 parameters, smooth.
-
-    Example:
-        >>> sum(p.numel() for p in mlp().parameters())
-        8970
-    """
-    return nn.Sequential(
-        nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 10)
-    )
-
-
-def cnn() -> nn.Module:
-    """Two convolutions of 8 and 16 channels, halved after each, and a linear layer.
-
-    Example:
-        >>> sum(p.numel() for p in cnn().parameters())
-        1898
-    """
-    return nn.Sequential(
-        nn.Unflatten(1, (1, 8, 8)),
-        nn.Conv2d(1, 8, 3, padding=1),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(8, 16, 3, padding=1),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-        nn.Linear(64, 10),
-    )
-
-
 def digits() -> Problem:
     """Digits with a perceptron: the problem that everything starts with.
 
@@ -95,7 +53,7 @@ def digits() -> Problem:
     """
     return Problem(
         "digits",
-        mlp,
+        partial(perceptron, 64, 64, 64, 10),
         F.cross_entropy,
         digits_data(),
         target=Target("validation_loss", 0.12),
@@ -113,7 +71,7 @@ def digits_logistic() -> Problem:
     """
     return Problem(
         "digits-logistic",
-        logistic,
+        partial(perceptron, 64, 10),
         F.cross_entropy,
         digits_data(),
         target=Target("validation_loss", 0.13),
@@ -131,7 +89,7 @@ def digits_cnn() -> Problem:
     """
     return Problem(
         "digits-cnn",
-        cnn,
+        partial(cnn, 8),
         F.cross_entropy,
         digits_data(),
         target=Target("validation_loss", 0.12),

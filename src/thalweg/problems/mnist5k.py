@@ -11,16 +11,16 @@ is an accuracy, half a percentage point below the median of the second best opti
 from __future__ import annotations
 
 import gzip
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from torch import nn
 from torch.nn import functional as F
 
 from thalweg.problems.data import Data
 from thalweg.problems.metric import Target
+from thalweg.problems.networks import cnn, perceptron
 from thalweg.problems.problem import Problem
 
 
@@ -59,38 +59,6 @@ def _archive() -> Path:
     )
 
 
-def mlp() -> nn.Module:
-    """A perceptron 784-64-64-10 with tanh.
-
-    Example:
-        >>> sum(p.numel() for p in mlp().parameters())
-        55050
-    """
-    return nn.Sequential(
-        nn.Linear(784, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 10)
-    )
-
-
-def cnn() -> nn.Module:
-    """Two convolutions of 8 and 16 channels, halved after each, and a linear layer.
-
-    Example:
-        >>> sum(p.numel() for p in cnn().parameters())
-        9098
-    """
-    return nn.Sequential(
-        nn.Unflatten(1, (1, 28, 28)),
-        nn.Conv2d(1, 8, 3, padding=1),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(8, 16, 3, padding=1),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-        nn.Linear(784, 10),
-    )
-
-
 def mnist5k() -> Problem:
     """MNIST digits with a perceptron.
 
@@ -99,7 +67,7 @@ def mnist5k() -> Problem:
     """
     return Problem(
         "mnist5k",
-        mlp,
+        partial(perceptron, 784, 64, 64, 10),
         F.cross_entropy,
         mnist5k_data(),
         target=Target("validation_loss", 0.27),
@@ -116,7 +84,7 @@ def mnist5k_cnn() -> Problem:
     """
     return Problem(
         "mnist5k-cnn",
-        cnn,
+        partial(cnn, 28),
         F.cross_entropy,
         mnist5k_data(),
         target=Target("validation_metric", 0.95),

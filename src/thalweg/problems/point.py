@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 
-__all__ = ["Point", "value_at"]
+__all__ = ["Point", "floored", "value_at"]
 
 
 @final
@@ -45,3 +45,13 @@ def value_at(fn: Callable[[Tensor], Tensor], model: Point, batch: object) -> Ten
     """
     del batch  # a function has no data
     return fn(model.x)
+
+
+def floored(fn: Callable[[Tensor], Tensor], floor: float, points: Tensor) -> Tensor:
+    """A function cut off below: flat where it would fall without end.
+
+    Example:
+        >>> floored(torch.sum, -1.0, torch.tensor([-2.0, -3.0])).item()
+        -1.0
+    """
+    return fn(points).clamp(min=floor)

@@ -20,7 +20,7 @@ from thalweg.problems import checks
 from thalweg.problems.data import DataField, Pair, is_class_target
 from thalweg.problems.fingerprint import fingerprint, name_of
 from thalweg.problems.metric import ACCURACY, Metric, Scores, Target
-from thalweg.problems.point import Point, value_at
+from thalweg.problems.point import Point, floored, value_at
 from thalweg.problems.streams import generator, global_stream, minibatches
 
 
@@ -128,7 +128,7 @@ class Problem:
     def objective(self, model: nn.Module) -> Objective:
         """The loss of ``model`` on this problem, still to be bound to a batch."""
         if self.function is not None:
-            return Objective(model, None, forward=partial(value_at, self.function.fn))
+            return Objective(model, None, forward=partial(value_at, self.function.raced))
         return Objective(model, self.loss)
 
     def batches(self, seed: int) -> Iterator[Pair]:
@@ -186,7 +186,7 @@ class Problem:
             return self.loss
         function = self.function
         assert function is not None  # one of the two is given: _check_source
-        return lambda outputs, _: function(outputs)
+        return lambda outputs, _: function.raced(outputs)
 
     def reached(self, value: float) -> bool:
         """Whether ``value`` of the target's quantity is at the target, or better; never if NaN.
@@ -311,11 +311,19 @@ class TestFunction:
         x, y = (torch.linspace(*side, resolution, dtype=torch.float64) for side in self.box)
         return x, y, self.fn(torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1))
 
+    @cached_property
+    def raced(self) -> Callable[[Tensor], Tensor]:
+        """What is minimised: ``fn``, cut off at its lowest value in the box if it has no minimum.
+
+        Past that the saddle is left for good, and a larger number would only be a longer fall.
+        """
+        return self.fn if self.minima else partial(floored, self.fn, self.grid()[2].min().item())
+
     def problem(self, steps: int = 200, tolerance: float = 1e-3) -> Problem:
         """The function as a problem: full information at each step, and no effect of the seed.
 
-        Where there is a minimum, the target is that all but ``tolerance`` of the way down from the
-        start is done, ``f - f* <= tolerance (f(start) - f*)`` (More and Wild 2009).
+        The target is that all but ``tolerance`` of the way down from the start is done, to the
+        minimum or, where there is none, to the lowest value in the box: ``f - f* <= tolerance (f(start) - f*)`` (More and Wild 2009).
 
         Args:
             steps: Steps of a run where no budget is given.
@@ -327,11 +335,9 @@ class TestFunction:
         """
         if not 0.0 < tolerance < 1.0:
             raise bad_argument("TestFunction.problem", "tolerance", tolerance, "in (0, 1)")
-        target = None
-        if self.minima:
-            lowest = min(value for _, value in self.minima)
-            first = self.fn(torch.tensor(self.start, dtype=torch.float64)).item()
-            target = Target("train_loss", lowest + tolerance * (first - lowest))
+        values = [value for _, value in self.minima] or [self.grid()[2].min().item()]
+        first = self.fn(torch.tensor(self.start, dtype=torch.float64)).item()
+        target = Target("train_loss", min(values) + tolerance * (first - min(values)))
         return Problem(
             self.name,
             partial(Point, self.start),

@@ -124,7 +124,7 @@ def test_nothing_lower_in_the_box(name):
 def test_unbounded_functions_say_so_and_fall_without_end(name):
     function = FUNCTIONS[name]
     assert "unbounded below" in function.formula
-    assert function.problem().target is None
+    assert function.problem().target is not None
     far = torch.tensor([[-1e3, 0.0], [0.0, 1e3]], dtype=torch.float64)
     assert function(far).min() < -1e5
 
@@ -220,3 +220,15 @@ def test_target_is_all_but_a_thousandth_of_the_way_down(name):
     assert problem.reached(lowest)
     assert not problem.reached(first)
     assert not problem.reached(math.nan)
+
+
+@pytest.mark.parametrize("name", ["saddle", "monkey-saddle"])
+def test_a_fall_without_end_is_cut_off_at_the_boxs_lowest_value(name):
+    function = problems.load(name).function
+    floor = function.grid()[2].min().item()
+    far = torch.tensor([1.0, 50.0], dtype=torch.float64)
+    assert function(far) < floor
+    assert function.raced(far) == floor
+    inside = torch.tensor([0.3, 0.4], dtype=torch.float64)
+    assert function.raced(inside) == function(inside)
+    assert problems.load("rosenbrock").function.raced is problems.load("rosenbrock").function.fn
