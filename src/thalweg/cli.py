@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shlex
@@ -52,12 +53,16 @@ def _version(
 
 `thalweg compare digits-cnn --optimizers adam,sgd:momentum=0.9:nesterov=true,torch.optim.NAdam`
 
-`thalweg compare digits --trials 16 --seeds 10 --out study --json`
+`thalweg compare digits --trials 16 --seeds 10 --schedule cosine --out study --json`
+
+`thalweg new-problem my_problem.py && thalweg compare my_problem.py`
 
 The same command again does what is missing and nothing else."""
 )
 def compare(
-    problem: Annotated[str, typer.Argument(help="A problem of `thalweg list`.")] = "digits",
+    problem: Annotated[
+        str, typer.Argument(help="A problem of `thalweg list`, or a file with a problem().")
+    ] = "digits",
     optimizers: Annotated[
         str | None,
         typer.Option(
@@ -73,6 +78,9 @@ def compare(
     defaults: Annotated[
         bool, typer.Option(help="Also run each optimizer at its own defaults.")
     ] = True,
+    schedule: Annotated[
+        str, typer.Option(help="The learning rate over a run: constant, cosine, linear, step.")
+    ] = "constant",
     workers: Annotated[int | None, typer.Option(help="Runs at a time. [default: cores]")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder. [default: thalweg-out/PROBLEM]")] = None,
     json_: Json = False,
@@ -85,15 +93,25 @@ def compare(
         trials=trials,
         seeds=seeds,
         defaults=defaults,
+        schedule=schedule,
         out=out,
-        executor=LocalProcesses(workers),
     )
-    summary = study.run(command=_command())
+    summary = study.run(command=_command(), executor=LocalProcesses(workers))
     report = study.report()
     if json_:
         _print_json({**summary.to_dict(), "report": str(report), "folder": str(study.out)})
     else:
         _print_summary(summary, report)
+
+
+@app.command(epilog="**Example**\n\n`thalweg new-problem my_problem.py`")
+def new_problem(
+    path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("my_problem.py"),
+    force: Annotated[bool, typer.Option(help="Overwrite a file that is there.")] = False,
+) -> None:
+    """Write a problem of your own to fill in: a commented file that runs as it is."""
+    file = comparison.write_template(path, force=force)
+    _console().print(Text(f"{file} is written. Race it with: thalweg compare {file}"))
 
 
 @app.command("list", epilog="**Example**\n\n`thalweg list problems --json`")
@@ -124,16 +142,23 @@ def list_(
 
 @app.command(
     epilog="**Examples**\n\n`thalweg reproduce steep-valley`\n\n"
-    "`thalweg reproduce steep-valley --out valley --json`"
+    "`thalweg reproduce steep-valley --out valley --json`\n\n"
+    "`thalweg reproduce --all` (everything that fits in an hour, as one book; resumes)"
 )
 def reproduce(
-    name: Annotated[str, typer.Argument(help="An experiment of `thalweg list experiments`.")],
+    name: Annotated[str, typer.Argument(help="An experiment of `thalweg list experiments`.")] = "",
+    all_: Annotated[bool, typer.Option("--all", help="Run all and write the book.")] = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder. [default: thalweg-out/reproduce/NAME]")
     ] = None,
     json_: Json = False,
 ) -> None:
     """Run a published claim: claim, expected, measured, and whether it holds."""
+    if all_ == bool(name):
+        raise ValueError("thalweg reproduce: give the name of one experiment, or --all.")
+    if all_:
+        _reproduce_all(out or Path("thalweg-out", "reproduce"), json_=json_)
+        return
     experiment = reproduction.find(name, reproduction.experiments())
     outcome = experiment.run()
     folder = out or Path("thalweg-out", "reproduce", experiment.name)
@@ -145,6 +170,27 @@ def reproduce(
         _print_claims(experiment.title, outcome, files)
     if not outcome.holds:
         raise typer.Exit(1)
+
+
+def _reproduce_all(folder: Path, *, json_: bool) -> None:
+    """Run what is missing, say so as it goes, and write the book."""
+    progress = Console(stderr=True)
+
+    def tell(name: str, event: str) -> None:
+        progress.print(Text(f"{name}: {event}"))
+
+    book = reproduction.run_all(folder, listener=tell)
+    if json_:
+        rows = [dataclasses.asdict(entry) for entry in book.entries]
+        _print_json({"page": str(book.page), "holds": book.holds, "experiments": rows})
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("experiment", "status", "holds", ""):
+        table.add_column(column)
+    words = {True: "every claim", False: "not every claim", None: "-"}
+    for entry in book.entries:
+        table.add_row(entry.name, entry.status, words[entry.holds], Text(entry.message))
+    _console().print(table, "", Text.assemble("book: ", (str(book.page), "bold")))
 
 
 def main() -> None:
@@ -225,7 +271,10 @@ def _optimizers() -> list[dict[str, str]]:
 
 
 def _problems() -> list[dict[str, str]]:
-    return [{"name": e.name, "what": e.title} for e in problems.catalogue().values()]
+    return [
+        {"name": e.name, "what": e.title, "missing": "" if e.available else str(e.needs)}
+        for e in problems.catalogue().values()
+    ]
 
 
 def _experiments() -> list[dict[str, str]]:

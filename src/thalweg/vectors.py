@@ -128,6 +128,10 @@ class Vector(Sequence[Tensor]):
         """The Euclidean norm, accumulated in float64; a 0-dim tensor."""
         return self.dot(self).sqrt()
 
+    def is_complex(self) -> bool:
+        """Whether the entries are complex."""
+        return bool(self.tensors) and self.tensors[0].is_complex()
+
     def isfinite(self) -> bool:
         """Whether no entry is NaN or infinite."""
         return all(bool(part.isfinite().all()) for part in self.tensors)
@@ -237,6 +241,11 @@ class Vector(Sequence[Tensor]):
     def clamp_min_(self, low: Vector | float) -> Self:
         """The larger of the two, entry by entry."""
         _each(torch._foreach_clamp_min_, self.tensors, _parts(low))
+        return self
+
+    def clamp_max_(self, high: Vector | float) -> Self:
+        """The smaller of the two, entry by entry."""
+        _each(torch._foreach_clamp_max_, self.tensors, _parts(high))
         return self
 
 

@@ -19,8 +19,10 @@ Options = dict[str, Any]
 Reference = Callable[[Network, Options, int], list[Tensor]]
 
 
-def of_torch(cls: type[torch.optim.Optimizer], native_decoupling: bool = False) -> Reference:
-    """Torch's own optimizer, with hand-written l1 and decoupled decay."""
+def of_torch(
+    cls: type[torch.optim.Optimizer], native_decoupling: bool = False, native_l2: bool = True
+) -> Reference:
+    """Torch's own optimizer, with hand-written l1 and decoupled decay, and L2 where it has none."""
 
     def run(network: Network, options: Options, steps: int) -> list[Tensor]:
         options = dict(options)
@@ -29,6 +31,7 @@ def of_torch(cls: type[torch.optim.Optimizer], native_decoupling: bool = False) 
         decay = 0.0
         if not native_decoupling and options.pop("decoupled_weight_decay", False):
             decay = options.pop("weight_decay", 0.0)
+        l2 = 0.0 if native_l2 else options.pop("weight_decay", 0.0)
         sign = -1.0 if options.get("maximize") else 1.0
         model = network.model()
         optimizer = cls(model.parameters(), **options)
@@ -37,7 +40,7 @@ def of_torch(cls: type[torch.optim.Optimizer], native_decoupling: bool = False) 
             network.closure(model, t)()
             with torch.no_grad():
                 for p in model.parameters():
-                    p.grad.add_(p.sign(), alpha=sign * l1)
+                    p.grad.add_(p.sign(), alpha=sign * l1).add_(p, alpha=sign * l2)
                     p.mul_(1 - options["lr"] * decay)
             optimizer.step()
             path.append(flat(model.parameters()))
@@ -135,4 +138,95 @@ def averaging(network: Network, options: Options, steps: int) -> list[Tensor]:
             seen.append(flat(model.parameters()))
         mean = torch.stack(seen).mean(0)
         path.append(flat(averaged.module.parameters()) if kind == "exponential" else mean)
+    return path
+
+
+def delta_bar_delta(network: Network, options: Options, steps: int) -> list[Tensor]:
+    """Jacobs's rule entry by entry, and Hinton's with the velocity."""
+    function, path = Flat(network), []
+    x = function.start
+    gain, average, velocity = torch.ones_like(x), torch.zeros_like(x), torch.zeros_like(x)
+    (kappa, phi), (low, high), theta = options["changes"], options["limits"], options["theta"]
+    for t in range(steps):
+        g = _regularised(function.grad(x, t), x, options)
+        product = g * (average if options["compare"] == "average" else velocity)
+        gain = torch.where(product > 0, gain + kappa, gain)
+        gain = torch.where(product < 0, (1 - phi) * gain, gain).clip(low, high)
+        average = (1 - theta) * g + theta * average
+        velocity = options["momentum"] * velocity + gain * g
+        x = _decayed(x, options) - options["lr"] * velocity
+        path.append(x)
+    return path
+
+
+def adan(network: Network, options: Options, steps: int) -> list[Tensor]:
+    """The paper's equations with the authors' corrected start and place of epsilon."""
+    function, path = Flat(network), []
+    x = function.start
+    m, v, n = (torch.zeros_like(x) for _ in range(3))
+    (b1, b2, b3), lr, previous = options["betas"], options["lr"], None
+    for t in range(1, steps + 1):
+        g = _regularised(function.grad(x, t - 1), x, options)
+        difference = torch.zeros_like(g) if previous is None else g - previous
+        previous = g
+        m = b1 * m + (1 - b1) * g
+        v = b2 * v + (1 - b2) * difference
+        n = b3 * n + (1 - b3) * (g + b2 * difference) ** 2
+        nesterov = m / (1 - b1**t) + b2 * v / (1 - b2**t)
+        x = x - lr * nesterov / ((n / (1 - b3**t)).sqrt() + options["eps"])
+        if options["decoupled_weight_decay"]:
+            x = x / (1 + lr * options["weight_decay"])
+        path.append(x)
+    return path
+
+
+def lookahead(network: Network, options: Options, steps: int) -> list[Tensor]:
+    """Algorithm 1 of the paper around torch's SGD; the momentum as in the authors' code."""
+    k, alpha, carried = (options[name] for name in ("k", "slow_lr", "inner_momentum"))
+    model = network.model()
+    params = list(model.parameters())
+    optimizer = torch.optim.SGD(params, lr=options["lr"], momentum=options["momentum"])
+    slow = [p.detach().clone() for p in params]
+    cached, path = [torch.zeros_like(p) for p in params], []
+    for t in range(steps):
+        optimizer.step(network.closure(model, t))
+        if (t + 1) % k == 0:
+            slow = [s + alpha * (p.detach() - s) for s, p in zip(slow, params, strict=True)]
+            for p, s in zip(params, slow, strict=True):
+                p.data.copy_(s)
+            momenta = [optimizer.state[p].get("momentum_buffer") for p in params]
+            for i, momentum in enumerate(momenta):
+                if momentum is None or carried == "keep":
+                    continue
+                cached[i] = (1 - alpha) * cached[i] + alpha * momentum
+                momentum.copy_(cached[i] if carried == "interpolate" else 0 * momentum)
+        path.append(flat(slow))
+    return path
+
+
+def projected(network: Network, options: Options, steps: int) -> list[Tensor]:
+    """Heavy ball, clipped to a box after each step and at the start."""
+    function, path = Flat(network), []
+    box = options["projection"]
+    low, high = (-float("inf"), float("inf")) if box is None else (box.low, box.high)
+    x = function.start.clip(low, high)
+    v = torch.zeros_like(x)
+    for t in range(steps):
+        v = options["momentum"] * v + function.grad(x, t)
+        x = (x - options["lr"] * v).clip(low, high)
+        path.append(x)
+    return path
+
+
+def sam(network: Network, options: Options, steps: int) -> list[Tensor]:
+    """Equation 2 of SAM, equation 14 of ASAM, then heavy ball."""
+    function, path = Flat(network), []
+    x, v = function.start, torch.zeros_like(function.start)
+    for t in range(steps):
+        g = function.grad(x, t)
+        scale = x.abs() + options["eta"] if options["adaptive"] else torch.ones_like(x)
+        ascent = options["rho"] * scale**2 * g / (scale * g).norm()
+        v = options["momentum"] * v + function.grad(x + ascent, t)
+        x = x - options["lr"] * v
+        path.append(x)
     return path

@@ -19,8 +19,18 @@ from conformance import references
 from conformance.references import Options, Reference
 from thalweg import optim
 from thalweg.errors import FRACTION, Domain
-from thalweg.optim import AbstractWrapper, Slot, StepInfo, WeightAveraging
+from thalweg.optim import (
+    SAM,
+    AbstractWrapper,
+    Lookahead,
+    Needs,
+    ProjectedGradient,
+    Slot,
+    StepInfo,
+    WeightAveraging,
+)
 from thalweg.optim.arguments import domains
+from thalweg.optim.projections import Ball, Box
 
 
 Build = Callable[..., Any]
@@ -54,7 +64,12 @@ class Row:
 
     @property
     def needs_closure(self) -> bool:
-        return issubclass(self.cls, optim.Nesterov)
+        return self.cls.needs is Needs.LOSS
+
+    @property
+    def evaluations(self) -> int:
+        """How often a step calls the closure."""
+        return int(self.cls.cost.gradients)
 
     @property
     def wraps(self) -> bool:
@@ -135,6 +150,55 @@ ROWS: dict[str, Row] = {
         torch.optim.AdamW,
         {**_ADAM, **{k: v for k, v in _COMMON.items() if k != "decoupled_weight_decay"}},
     ),
+    "adan": Row(
+        cls=optim.Adan,
+        build=optim.Adan,
+        reference=references.adan,
+        choices={
+            "lr": (1e-3, 1e-2),
+            "betas": ((0.98, 0.92, 0.99), (0.5, 0.9, 0.8), (0.0, 0.0, 0.99)),
+            "eps": (1e-8, 1e-3),
+            **_COMMON,
+        },
+        quadratic={"lr": 0.1},
+        rosenbrock={"lr": 0.05},
+        network={"lr": 0.03},
+        settings={"lr": 0.01, "weight_decay": 0.1},
+    ),
+    "delta-bar-delta": Row(
+        cls=optim.DeltaBarDelta,
+        build=optim.DeltaBarDelta,
+        reference=references.delta_bar_delta,
+        choices={
+            "lr": (1e-2, 0.03),
+            "changes": ((0.05, 0.05), (0.2, 0.2), (0.0, 1.0)),
+            "theta": (0.7, 0.0, 0.9),
+            "compare": ("average", "velocity"),
+            "limits": ((0.01, 100.0), (0.9, 1.2), (0.0, float("inf"))),
+            "momentum": (0.0, 0.5),
+            **_COMMON,
+        },
+        quadratic={"lr": 0.02},
+        rosenbrock={"lr": 5e-4},
+        network={"lr": 0.05},
+        settings={"lr": 0.01, "momentum": 0.5, "changes": (0.2, 0.2)},
+    ),
+    "lookahead": Row(
+        cls=Lookahead,
+        build=partial(optim.create, "lookahead", inner="sgd"),
+        reference=references.lookahead,
+        choices={
+            "lr": (0.05, 0.1),
+            "momentum": (0.0, 0.5, 0.9),
+            "k": (1, 5, 7),
+            "slow_lr": (0.5, 0.8, 0.3),
+            "inner_momentum": ("keep", "reset", "interpolate"),
+        },
+        quadratic={"lr": 0.1, "momentum": 0.5},
+        rosenbrock={"lr": 1e-3, "momentum": 0.9},
+        network={"lr": 0.1, "momentum": 0.5},
+        settings={"lr": 0.05, "momentum": 0.9, "k": 3, "inner_momentum": "interpolate"},
+    ),
     "nesterov": Row(
         cls=optim.Nesterov,
         build=optim.Nesterov,
@@ -144,6 +208,20 @@ ROWS: dict[str, Row] = {
         rosenbrock={"lr": 1e-3},
         network={"lr": 0.05},
         settings={"lr": 0.05, "weight_decay": 0.1},
+    ),
+    "projected-gradient": Row(
+        cls=ProjectedGradient,
+        build=partial(optim.create, "projected-gradient", inner="sgd"),
+        reference=references.projected,
+        choices={
+            "lr": (0.05, 0.1),
+            "momentum": (0.0, 0.5),
+            "projection": (Box(-0.3, 0.3), Box(0.0, 1.0), None),
+        },
+        quadratic={"lr": 0.1, "projection": Box(-0.9, 0.9)},
+        rosenbrock={"lr": 1e-3, "momentum": 0.9, "projection": Box(-1.5, 1.5)},
+        network={"lr": 0.1, "momentum": 0.5, "projection": Box(-1.0, 1.0)},
+        settings={"lr": 0.05, "momentum": 0.9, "projection": Box(-0.5, 0.5)},
     ),
     "rmsprop": Row(
         cls=optim.RMSprop,
@@ -163,6 +241,38 @@ ROWS: dict[str, Row] = {
         network={"lr": 0.01},
         torch_class=torch.optim.RMSprop,
         settings={"lr": 0.01, "momentum": 0.5, "centered": True},
+    ),
+    "rprop": Row(
+        cls=optim.Rprop,
+        build=optim.Rprop,
+        reference=references.of_torch(torch.optim.Rprop, native_l2=False),
+        choices={
+            "lr": (1e-3, 1e-2),
+            "etas": ((0.5, 1.2), (0.7, 1.05)),
+            "step_sizes": ((1e-6, 50.0), (5e-3, 2e-2)),
+            **_COMMON,
+        },
+        quadratic={"lr": 0.05},
+        rosenbrock={"lr": 0.01},
+        network={"lr": 3e-3},
+        torch_class=torch.optim.Rprop,
+        settings={"lr": 0.01},
+    ),
+    "sam": Row(
+        cls=SAM,
+        build=partial(optim.create, "sam", inner="sgd"),
+        reference=references.sam,
+        choices={
+            "lr": (0.05, 0.1),
+            "momentum": (0.0, 0.5),
+            "rho": (0.05, 0.5),
+            "adaptive": (False, True),
+            "eta": (0.01, 0.1),
+        },
+        quadratic={"lr": 0.1, "rho": 0.02},
+        rosenbrock={"lr": 1e-3, "momentum": 0.9, "rho": 0.01},
+        network={"lr": 0.1, "momentum": 0.5},
+        settings={"lr": 0.05, "momentum": 0.9, "adaptive": True},
     ),
     "sgd": Row(
         cls=optim.SGD,
@@ -226,12 +336,32 @@ def _nested_torch(params: Any, **options: Any) -> Any:
     return WeightAveraging(Tether(torch.optim.NAdam(params, **options)), "exponential", decay=0.9)
 
 
+def _lookahead_nadam(params: Any, **options: Any) -> Any:
+    return Lookahead(torch.optim.NAdam(params, **options), 3, inner_momentum="reset")
+
+
+def _lookahead_nested(params: Any, **options: Any) -> Any:
+    return Lookahead(WeightAveraging(optim.Adam(params, **options)), 3)
+
+
+def _sam_torch(params: Any, **options: Any) -> Any:
+    return SAM(Lookahead(torch.optim.RMSprop(params, **options)))
+
+
+def _ball(params: Any, **options: Any) -> Any:
+    return ProjectedGradient(torch.optim.Adam(params, **options), Ball(2.0))
+
+
 WRAPPED: dict[str, Row] = {
     "averaging-torch-sgd": _around(_torch_sgd, lr=0.1),
     "averaging-torch-nadam": _around(_torch_nadam, lr=0.05),
     "averaging-adam": _around(_adam_inside, lr=0.05),
     "tether-averaging-adam": _around(_nested, cls=Tether, lr=0.05),
     "averaging-tether-nadam": _around(_nested_torch, lr=0.05),
+    "lookahead-torch-nadam": _around(_lookahead_nadam, cls=Lookahead, lr=0.1),
+    "lookahead-averaging-adam": _around(_lookahead_nested, cls=Lookahead, lr=0.1),
+    "sam-lookahead-torch-rmsprop": _around(_sam_torch, cls=SAM, lr=0.02),
+    "projected-torch-adam": _around(_ball, cls=ProjectedGradient, lr=0.05),
 }
 CASES: dict[str, Row] = {**ROWS, **WRAPPED}
 
@@ -259,4 +389,23 @@ BAD: dict[str, tuple[Any, ...]] = {
     "decay": (*_NUMBERS, 1.0),
     "start": (-1, 1.5, None, True),
     "every": (0, -1, 1.5, None, True),
+    "compile": ("yes", 1, None),
+    "adan.betas": (0.9, (0.9, 0.9), (0.9,) * 4, (0.9, 0.9, 1.0), (0.9, float("nan"), 0.9), "abc"),
+    "changes": (0.1, (0.1,), (-0.1, 0.1), (0.1, 1.1), (float("inf"), 0.1), (0.1, float("nan"))),
+    "theta": (*_NUMBERS, 1.0),
+    "compare": ("gradient", None, 3),
+    "limits": (1.0, (2.0, 3.0), (0.1, 0.9), (-0.1, 2.0), (0.1, float("nan")), (0.1, 1.0, 10.0)),
+    "etas": (0.5, (1.2, 0.5), (0.5, 1.0), (0.0, 1.2), (0.5, float("inf")), (0.5, 1.2, 2.0)),
+    "step_sizes": (1.0, (1.0, 0.5), (-1.0, 1.0), (0.0, float("inf")), (float("nan"), 1.0)),
+    "k": (0, -1, 1.5, None, True),
+    "slow_lr": (*_NUMBERS[:2], *_NUMBERS[3:], 1.5),
+    "inner_momentum": ("pullback", None, True),
+    "rho": _NUMBERS,
+    "eta": _NUMBERS,
+    "adaptive": ("yes", 1, None),
 }
+
+
+def bad_values(name: str, option: str) -> tuple[Any, ...]:
+    """What the method called ``name`` must refuse."""
+    return BAD.get(f"{name}.{option}", BAD[option])

@@ -8,15 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from conformance.table import BAD, CASES, ROWS, Tether
+from conformance.table import CASES, ROWS, Tether, bad_values
 from thalweg import optim
+from thalweg.optim.arguments import argument_names
 
 
 WRONG = [
     (name, option, value)
     for name in ROWS
     for option in ROWS[name].bad_names
-    for value in BAD[option]
+    for value in bad_values(name, option)
 ]
 PLAIN = [name for name, row in ROWS.items() if not row.wraps]
 
@@ -59,7 +60,7 @@ class TestRefusesWhatItDoesNotKnow:
 
     def test_a_misspelt_keyword(self, name):
         cls = ROWS[name].cls
-        option = next(iter(reversed(ROWS[name].bad_names)))
+        option = argument_names(cls)[-1]
         with pytest.raises(TypeError, match=rf"{cls.__name__}\(.*Did you mean '{option}'\?"):
             cls([one()], **{option[:-1]: 0.5})
 
@@ -70,6 +71,8 @@ class TestRefusesWhatItDoesNotKnow:
 
     def test_a_misspelt_key_of_a_group(self, name):
         row = ROWS[name]
+        if not row.bad_names:
+            pytest.skip("it has no hyper-parameters of its own")
         option = max(row.bad_names, key=len)
         wrong = option[:-2] + option[-1]
         message = rf"{row.cls.__name__}\({wrong}=...\): .* Did you mean '{option}'\?"

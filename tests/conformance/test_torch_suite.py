@@ -116,6 +116,8 @@ class TestConformance(TestCase):
 
     @optims(EVERY, dtypes=[torch.float64])
     def test_param_groups_weight_decay(self, device, dtype, optim_info):
+        if optim_info.name == "Rprop":
+            self.skipTest("only the gradient's sign counts, which this decay does not turn")
         for options in all_inputs(optim_info, device, dtype, foreach=(False, True)):
             ends = []
             for decay in (0.0, 0.5):

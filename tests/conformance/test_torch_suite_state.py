@@ -184,7 +184,7 @@ class TestStateConformance(TestCase):
     @optims(EVERY)
     def test_non_empty_state(self, device, dtype, optim_info):
         for options in all_inputs(optim_info, device, dtype, foreach=(False, True)):
-            stateless = optim_info.name == "SGD" and not options.get("momentum")
+            stateless = optim_info.name in {"SGD", "asam"} and not options.get("momentum")
             line = Line(device, dtype)
             optimizer = optim_info.optim_cls(line.params, **options)
             optimizer.step(line.closure)

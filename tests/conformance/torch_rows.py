@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from thalweg import optim
+from thalweg.optim.projections import Box
 
 
 with warnings.catch_warnings():  # torch's test machinery imports what it deprecates
@@ -29,6 +30,18 @@ def around_torchs_adam(params, **options):
     return optim.WeightAveraging(torch.optim.Adam(params, **options), "exponential", decay=0.9)
 
 
+def lookahead(params, **options):
+    return optim.Lookahead(optim.SGD(params, **options), k=3)
+
+
+def asam(params, **options):
+    return optim.SAM(torch.optim.SGD(params, **options), rho=0.01, adaptive=True)
+
+
+def in_a_box(params, **options):
+    return optim.ProjectedGradient(optim.Adam(params, **options), Box(-5.0, 5.0))
+
+
 def inputs(source):
     """Torch's inputs for its own class, without the modes that there are not."""
 
@@ -46,6 +59,28 @@ def nesterov_inputs(device, dtype=None):
         {"weight_decay": 0.1},
         {"momentum": 0.5, "maximize": True},
         {"momentum": 0.5, "l1": 0.01},
+    ]
+    return [OptimizerInput(params=None, kwargs=o, desc=str(o)) for o in options]
+
+
+def adan_inputs(device, dtype=None):
+    options = [
+        {},
+        {"lr": 0.01, "betas": (0.9, 0.5, 0.9)},
+        {"weight_decay": 0.1},
+        {"weight_decay": 0.1, "decoupled_weight_decay": False, "maximize": True},
+        {"l1": 0.01},
+    ]
+    return [OptimizerInput(params=None, kwargs=o, desc=str(o)) for o in options]
+
+
+def delta_bar_delta_inputs(device, dtype=None):
+    options = [
+        {},
+        {"lr": 0.01, "momentum": 0.5},
+        {"compare": "velocity"},
+        {"compare": "velocity", "momentum": 0.5, "changes": (0.2, 0.2)},
+        {"theta": 0.0, "weight_decay": 0.1, "maximize": True},
     ]
     return [OptimizerInput(params=None, kwargs=o, desc=str(o)) for o in options]
 
@@ -80,7 +115,10 @@ OURS = [
     info(optim.Adagrad, inputs(machinery.optim_inputs_func_adagrad)),
     info(optim.Adam, inputs(machinery.optim_inputs_func_adam)),
     info(optim.AdamW, inputs(machinery.optim_inputs_func_adamw)),
+    info(optim.Adan, adan_inputs),
+    info(optim.DeltaBarDelta, delta_bar_delta_inputs),
     info(optim.RMSprop, inputs(machinery.optim_inputs_func_rmsprop)),
+    info(optim.Rprop, inputs(machinery.optim_inputs_func_rprop)),
     info(optim.SGD, inputs(machinery.optim_inputs_func_sgd)),
     info(optim.Nesterov, nesterov_inputs, step_requires_closure=True),
 ]
@@ -90,6 +128,15 @@ WRAPPERS = [
         around_torchs_adam,
         inputs(machinery.optim_inputs_func_adam),
         supported_impls=(),
+        optim_error_inputs_func=machinery.get_error_inputs_for_all_optims,
+    ),
+    info(lookahead, inputs(machinery.optim_inputs_func_sgd), supported_impls=()),
+    info(in_a_box, inputs(machinery.optim_inputs_func_adam), supported_impls=()),
+    info(
+        asam,
+        inputs(machinery.optim_inputs_func_sgd),
+        supported_impls=(),
+        step_requires_closure=True,
         optim_error_inputs_func=machinery.get_error_inputs_for_all_optims,
     ),
 ]

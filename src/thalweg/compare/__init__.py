@@ -4,7 +4,8 @@
 and writes the report (``report``). It holds no result of its own; all of them are in its folder.
 """
 
+from thalweg.compare.own import load_file, write_template
 from thalweg.compare.study import Study
 
 
-__all__ = ["Study"]
+__all__ = ["Study", "load_file", "write_template"]

@@ -10,6 +10,7 @@ from typing import Any, final
 from torch.optim import Optimizer
 
 from thalweg.compare.live import Live
+from thalweg.compare.own import load_file
 from thalweg.errors import bad_argument, integer_from
 from thalweg.problems import Problem, load
 from thalweg.report import write_report
@@ -41,7 +42,8 @@ class Study:
     test data. Finished runs are kept in ``out``: the same study run again does what is missing.
 
     Args:
-        problem: A :class:`~thalweg.problems.Problem`, or the name of a built-in one.
+        problem: A :class:`~thalweg.problems.Problem`, the name of a built-in one, or the path of a
+            Python file whose ``problem()`` returns one.
         optimizers: Names (``"adam"``, ``"sgd:momentum=0.9"``, ``"torch.optim.NAdam"``), optimizer
             classes or :class:`~thalweg.study.Arm` objects. Default: the methods raced by
             ``thalweg compare``.
@@ -50,8 +52,9 @@ class Study:
         trials: Tuning trials for each optimizer, >= 1.
         seeds: Fresh seeds for each winner: how many, or which.
         defaults: Whether each optimizer is also run at its own default hyper-parameters.
+        schedule: The learning rate over a run, the same for all: ``"constant"``, ``"cosine"``,
+            ``"linear"`` (both after a warm-up) or ``"step"``.
         out: The folder of the records and the report. Default: ``thalweg-out/<problem>``.
-        executor: Where runs happen. Default: worker processes on this machine, one a core.
 
     Raises:
         ValueError: If a name is unknown or an argument outside its range.
@@ -60,8 +63,8 @@ class Study:
         >>> import tempfile
         >>> from thalweg.study import Inline
         >>> out = tempfile.mkdtemp()
-        >>> study = Study("booth", ["sgd", "adam"], budget=20, trials=2, out=out, executor=Inline())
-        >>> summary = study.run(progress=False)
+        >>> study = Study("booth", ["sgd", "adam"], budget=20, trials=2, out=out)
+        >>> summary = study.run(progress=False, executor=Inline())
         >>> study.report().name
         'report.html'
     """
@@ -75,10 +78,11 @@ class Study:
         trials: int = 8,
         seeds: int | Sequence[int] = 5,
         defaults: bool = True,
+        schedule: str = "constant",
         out: str | Path | None = None,
-        executor: Executor | None = None,
     ) -> None:
-        problem = load(problem) if isinstance(problem, str) else problem
+        if isinstance(problem, str):
+            problem = load_file(problem) if problem.endswith(".py") else load(problem)
         if not isinstance(problem, Problem):
             raise TypeError(f"Study(problem=...): a Problem or a name is needed, got {problem!r}.")
         arms = default_arms() if optimizers is None else [as_arm(given) for given in optimizers]
@@ -91,16 +95,19 @@ class Study:
             trials=trials,
             seeds=_seeds(seeds, deterministic=problem.function is not None),
             defaults=defaults,
+            schedule=schedule,
         )
         self.out = Path("thalweg-out", problem.name) if out is None else Path(out)
-        self.executor = executor or LocalProcesses()
 
-    def run(self, *, progress: bool = True, command: str = "") -> Summary:
+    def run(
+        self, *, progress: bool = True, command: str = "", executor: Executor | None = None
+    ) -> Summary:
         """Do what is missing of the race.
 
         Args:
             progress: Whether to show a live table on standard error.
             command: What to type to get this study, for the report.
+            executor: Where runs happen. Default: worker processes on this machine, one a core.
 
         Returns:
             The results: a verdict in words and a row for each optimizer.
@@ -112,10 +119,9 @@ class Study:
             RuntimeError: If runs fail for good; finished ones are kept.
         """
         self.plan.problem.check()
-        with Live(self.plan, shown=progress, workers=getattr(self.executor, "workers", 1)) as live:
-            conduct(
-                self.plan, self.out, executor=self.executor, command=command, listener=live.hear
-            )
+        executor = executor or LocalProcesses()
+        with Live(self.plan, shown=progress, workers=getattr(executor, "workers", 1)) as live:
+            conduct(self.plan, self.out, executor=executor, command=command, listener=live.hear)
         return self.summary()
 
     def records(self) -> Records:

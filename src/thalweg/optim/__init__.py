@@ -8,19 +8,26 @@ need, keep and cost; :func:`create` makes one by name.
 from thalweg.optim.adagrad import Adagrad
 from thalweg.optim.adam import Adam
 from thalweg.optim.adamw import AdamW
+from thalweg.optim.adan import Adan
 from thalweg.optim.averaging import WeightAveraging
 from thalweg.optim.base import AbstractOptimizer
 from thalweg.optim.catalogue import Entry, catalogue, create, resolve
+from thalweg.optim.delta_bar_delta import DeltaBarDelta
 from thalweg.optim.first_order import AbstractFirstOrder
+from thalweg.optim.lookahead import Lookahead
 from thalweg.optim.metadata import Common, Cost, Needs, Range, Reference, Slot
 from thalweg.optim.nesterov import Nesterov
+from thalweg.optim.projected_gradient import ProjectedGradient
 from thalweg.optim.rmsprop import RMSprop
+from thalweg.optim.rprop import Rprop
+from thalweg.optim.sam import SAM
 from thalweg.optim.seams import Path, Piece, Point, Ray, StepInfo
 from thalweg.optim.sgd import SGD
 from thalweg.optim.wrapper import AbstractWrapper
 
 
 __all__ = [
+    "SAM",
     "SGD",
     "AbstractFirstOrder",
     "AbstractOptimizer",
@@ -28,18 +35,23 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamW",
+    "Adan",
     "Common",
     "Cost",
+    "DeltaBarDelta",
     "Entry",
+    "Lookahead",
     "Needs",
     "Nesterov",
     "Path",
     "Piece",
     "Point",
+    "ProjectedGradient",
     "RMSprop",
     "Range",
     "Ray",
     "Reference",
+    "Rprop",
     "Slot",
     "StepInfo",
     "WeightAveraging",

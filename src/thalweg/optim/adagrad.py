@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Unpack, final
 from thalweg.errors import NON_NEGATIVE, Domain
 from thalweg.optim.first_order import AbstractFirstOrder
 from thalweg.optim.metadata import Common, Range, Reference, Slot
-from thalweg.optim.seams import Group
+from thalweg.optim.seams import Group, Quotient
 
 
 __all__ = ["Adagrad"]
@@ -89,5 +89,7 @@ class Adagrad(AbstractFirstOrder):
         """The rule."""
         del param
         state.sum.addcmul_(grad, grad)
-        slowed = 1 + (state.step - 1) * group["lr_decay"]
-        return grad.div(state.sum.sqrt().add_(group["eps"]).mul_(slowed))
+        root = state.sum.sqrt().add_(group["eps"])
+        if group["lr_decay"]:
+            root.mul_(1 + (state.step - 1) * group["lr_decay"])
+        return Quotient(grad, root)

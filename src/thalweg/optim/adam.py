@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Unpack, final
 from thalweg.errors import FLAG, FRACTION, NON_NEGATIVE, Domain, pair_of
 from thalweg.optim.first_order import AbstractFirstOrder
 from thalweg.optim.metadata import Common, Range, Reference, Slot
-from thalweg.optim.seams import Group
+from thalweg.optim.seams import Group, Quotient
 
 
 __all__ = ["Adam", "adam_direction"]
@@ -27,7 +27,7 @@ def adam_direction(grad: Any, state: Any, group: Group) -> Any:
     first_bias, second_bias = 1 - beta1**state.step, 1 - beta2**state.step
     # Both corrections are in the divisor, which is one kernel less.
     root = second.sqrt().mul_(first_bias / math.sqrt(second_bias)).add_(first_bias * group["eps"])
-    return mean.div(root)
+    return Quotient(mean, root)
 
 
 @final

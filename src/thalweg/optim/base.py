@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from thalweg.errors import Domain, NonFiniteError, closest
 from thalweg.optim.arguments import argument_names, check_group
 from thalweg.optim.metadata import Cost, Needs, Range, Reference, Slot
-from thalweg.optim.seams import Group, Point, StepInfo
+from thalweg.optim.seams import Deferred, Group, Point, Quotient, StepInfo
 
 
 __all__ = ["AbstractOptimizer"]
@@ -115,11 +115,21 @@ class AbstractOptimizer(torch.optim.Optimizer, ABC):
     def advance(self, point: Point, path: Any) -> StepInfo:
         """Go: by default each group's learning rate, and its decay where that is decoupled."""
         del point
+        last: Group | None = None
+        rate = kept = 1.0
         for group, params, direction in path:
-            rate = float(group["lr"])
-            if group["decoupled_weight_decay"] and group["weight_decay"]:
-                params.mul_(1 - rate * group["weight_decay"])
-            params.add_(direction, alpha=-rate)
+            if isinstance(direction, Deferred):
+                direction.move()
+                continue
+            if group is not last:
+                last, rate = group, float(group["lr"])
+                kept = 1 - rate * group["weight_decay"] if group["decoupled_weight_decay"] else 1.0
+            if kept != 1.0:
+                params.mul_(kept)
+            if isinstance(direction, Quotient):
+                params.addcdiv_(direction.over, direction.under, value=-rate)
+            else:
+                params.add_(direction, alpha=-rate)
         return StepInfo(step_length=float(self.param_groups[0]["lr"]))
 
     @final

@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from thalweg.errors import unknown_name
-from thalweg.optim.arguments import domains
+from thalweg.optim.arguments import argument_names
 from thalweg.optim.base import AbstractOptimizer
 from thalweg.optim.metadata import Cost, Needs, Range, Reference
 from thalweg.optim.wrapper import AbstractWrapper
@@ -116,7 +116,7 @@ def create(name: str, model_or_params: Any, *, inner: str = "sgd", **options: An
         params = params.parameters()
     if not issubclass(cls, AbstractWrapper):
         return cls(params, **options)
-    own = {key: options.pop(key) for key in list(options) if key in domains(cls)}
+    own = {key: options.pop(key) for key in list(options) if key in argument_names(cls)}
     return cls(create(inner, params, **options), **own)
 
 

@@ -7,6 +7,7 @@ numbers.
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from types import SimpleNamespace
@@ -17,12 +18,17 @@ from torch import Tensor
 
 from thalweg.errors import FLAG, NON_NEGATIVE, OPTIONAL_FLAG, Domain
 from thalweg.optim.base import AbstractOptimizer
-from thalweg.optim.metadata import Common, Needs
-from thalweg.optim.seams import Group, Piece, Point, Ray, tensors_with_grad
+from thalweg.optim.lanes import lanes_of
+from thalweg.optim.metadata import Common, Needs, Slot
+from thalweg.optim.seams import Deferred, Group, Point, Ray
 from thalweg.vectors import Vector
 
 
 __all__ = ["AbstractFirstOrder"]
+
+Pairs = list[tuple[Tensor, Tensor]]
+_PLAIN = {"step", "fresh"}  # of a state: what is no slot
+_STATELESS = SimpleNamespace(step=0.0, fresh=False)
 
 
 class AbstractFirstOrder(AbstractOptimizer):
@@ -46,17 +52,20 @@ class AbstractFirstOrder(AbstractOptimizer):
         "decoupled_weight_decay": FLAG,
         "maximize": FLAG,
         "foreach": OPTIONAL_FLAG,
+        "compile": FLAG,
     }
 
     def __init__(self, params: Any, defaults: Group, common: Common) -> None:
-        shared = {"l1": 0.0, "decoupled_weight_decay": False, "maximize": False, "foreach": None}
-        super().__init__(params, {**shared, **defaults, **common})
+        shared = {"l1": 0.0, "decoupled_weight_decay": False, "maximize": False}
+        called = {"foreach": None, "compile": False}
+        super().__init__(params, {**shared, **called, **defaults, **common})
 
     @abstractmethod
     def update(self, grad: Any, param: Any, state: Any, group: Group) -> Any:
         """The rule: from a gradient to the direction u of the step -lr u.
 
-        Written in operations that a Tensor and a Vector share.
+        Written in operations that a Tensor and a Vector share. What it reads is handed to it: where
+        it is compiled there is no ``self``.
 
         Args:
             grad: The gradient, regularised; not to be changed.
@@ -73,73 +82,98 @@ class AbstractFirstOrder(AbstractOptimizer):
     @final
     def descend(self, point: Point) -> Ray:
         """The ray along the rule's direction, computed as it is walked."""
-        for _, p in tensors_with_grad(point.groups):
-            if p.grad is not None and p.grad.is_sparse:
-                name = type(self).__name__
-                raise TypeError(f"{name}.step(): sparse gradients are not supported; densify them.")
-        return Ray(self._pieces())
+        held = [(group, _pairs(group)) for group in point.groups]
+        if any(grad.is_sparse for _, pairs in held for _, grad in pairs):
+            name = type(self).__name__
+            raise TypeError(f"{name}.step(): sparse gradients are not supported; densify them.")
+        return Ray(self._pieces(held))
 
-    def _pieces(self) -> Iterator[Piece]:
-        for group in self.param_groups:
-            entries = [(p, *self._state(p, group)) for p in group["params"] if p.grad is not None]
-            for bucket in _buckets(entries, group["foreach"]):
-                param, grad, state = self._gather(bucket)
-                grad = _regularised(grad, param, group)
-                yield Piece(group, param, self.update(grad, param, state, group))
+    def _pieces(self, held: list[tuple[Group, Pairs]]) -> Iterator[tuple[Group, Any, Any]]:
+        update = self.update
+        for group, pairs in held:
+            if not pairs:
+                continue
+            foreach = pairs[0][0].is_cuda if group["foreach"] is None else group["foreach"]
+            slots = [slot for slot in self.slots if slot.when is None or group[slot.when]]
+            plain = not (group["maximize"] or group["weight_decay"] or group["l1"])
+            keeps = bool(slots) or self.counts
+            opened = (
+                (p, grad, self._open(p, slots, group) if keeps else _STATELESS) for p, grad in pairs
+            )
+            if group["compile"]:
+                lanes = lanes_of(self)
+                fitting, opened = lanes.part(opened)
+                if fitting:
+                    rule = functools.partial(_whole, type(self))
+                    move = functools.partial(lanes.move, type(self), rule, group, fitting)
+                    yield group, None, Deferred(move)
+            for param, grad, state in _joined(opened) if foreach else opened:
+                if param.is_complex():
+                    param, grad, state = _as_real(param, grad, state)
+                if not plain:
+                    grad = _regularised(grad, param, group)
+                yield group, param, update(grad, param, state, group)
 
-    def _state(self, p: Tensor, group: Group) -> tuple[float, bool]:
-        """Make the slots that are missing and count the update; (updates, slots are new)."""
-        state = self.state[p]
-        fresh = False
-        for slot in self.slots:
-            if (slot.when is None or group[slot.when]) and state.get(slot.name) is None:
-                made = state[slot.name] = torch.zeros_like(p, memory_format=torch.preserve_format)
+    def _open(self, p: Tensor, slots: list[Slot], group: Group) -> SimpleNamespace:
+        """The parameter's slots by name, made where they are missing, and its updates counted."""
+        stored = self.state[p]
+        state = SimpleNamespace(step=0.0, fresh=False)
+        by_name = vars(state)
+        for slot in slots:
+            tensor = stored.get(slot.name)
+            if tensor is None:
+                tensor = torch.zeros_like(p, memory_format=torch.preserve_format)
                 if slot.fill:
-                    _real(made).fill_(group[slot.fill])
-                fresh = True
-        if not self.counts:
-            return 0.0, fresh
-        if "step" not in state:
-            state["step"] = torch.zeros((), dtype=torch.float32, device="cpu")
-        state["step"] += 1
-        return float(state["step"]), fresh
+                    _real(tensor).fill_(group[slot.fill])
+                stored[slot.name] = tensor
+                by_name["fresh"] = True
+            by_name[slot.name] = tensor
+        if self.counts:
+            step = stored.get("step", 0.0)
+            if not isinstance(step, Tensor):  # none yet, or a number from an old checkpoint
+                step = torch.tensor(float(step), dtype=torch.float32, device="cpu")
+                stored["step"] = step
+            step += 1
+            by_name["step"] = step.item()
+        return state
 
-    def _gather(self, bucket: list[tuple[Tensor, float, bool]]) -> tuple[Any, Any, Any]:
-        """The bucket's parameters, gradients and slots: tensors for one entry, Vectors for many."""
-        params = [p for p, _, _ in bucket]
-        grads = [p.grad for p in params if p.grad is not None]
-        slots = {
-            slot.name: _joined([self.state[p][slot.name] for p in params])
-            for slot in self.slots
-            if all(isinstance(self.state[p].get(slot.name), Tensor) for p in params)
+
+def _whole(cls: type[AbstractFirstOrder], grad: Any, param: Any, state: Any, group: Any) -> Any:
+    """The rule with what stands before it, for a trace: all that it reads is handed to it."""
+    nobody: Any = None
+    return cls.update(nobody, _regularised(grad, param, group), param, state, group)
+
+
+def _pairs(group: Group) -> Pairs:
+    """Each parameter with its gradient, where it has one."""
+    return [(p, grad) for p in group["params"] if (grad := p.grad) is not None]
+
+
+def _joined(opened: Iterable[Any]) -> Iterator[tuple[Any, Any, Any]]:
+    """The entries that share device, type, age and freshness, each lot as one of Vectors."""
+    alike: dict[Any, list[Any]] = {}
+    for entry in opened:
+        p, _, state = entry
+        alike.setdefault((p.device, p.dtype, state.step, state.fresh), []).append(entry)
+    for entries in alike.values():
+        params, grads, states = zip(*entries, strict=True)
+        first = vars(states[0])
+        joined = {
+            name: Vector(vars(state)[name] for state in states) if name not in _PLAIN else value
+            for name, value in first.items()
         }
-        _, step, fresh = bucket[0]
-        state = SimpleNamespace(step=step, fresh=fresh, **slots)
-        return _joined([p.detach() for p in params]), _joined(grads), state
+        yield Vector(params), Vector(grads), SimpleNamespace(**joined)
 
 
-def _buckets(
-    entries: list[tuple[Tensor, float, bool]], foreach: bool | None
-) -> Iterable[list[tuple[Tensor, float, bool]]]:
-    """One entry at a time, or all that share device, type, age and freshness."""
-    if foreach is None:
-        foreach = bool(entries) and entries[0][0].is_cuda
-    if not foreach:
-        return ([entry] for entry in entries)
-    alike: dict[Any, list[tuple[Tensor, float, bool]]] = {}
-    for entry in entries:
-        p, step, fresh = entry
-        alike.setdefault((p.device, p.dtype, step, fresh), []).append(entry)
-    return alike.values()
+def _as_real(param: Any, grad: Any, state: Any) -> tuple[Any, Any, Any]:
+    """Complex entries as pairs of reals."""
+    slots = {n: v if n in _PLAIN else _real(v) for n, v in vars(state).items()}
+    return _real(param), _real(grad), SimpleNamespace(**slots)
 
 
-def _joined(tensors: list[Tensor]) -> Any:
-    """One tensor, or many as a Vector; complex ones as pairs of reals."""
-    real = [_real(t) for t in tensors]
-    return real[0] if len(real) == 1 else Vector(real)
-
-
-def _real(tensor: Tensor) -> Tensor:
+def _real(tensor: Any) -> Any:
+    if isinstance(tensor, Vector):
+        return tensor.map(_real)
     return torch.view_as_real(tensor) if tensor.is_complex() else tensor
 
 

@@ -126,3 +126,4 @@ class Common(TypedDict, total=False):
     decoupled_weight_decay: bool
     maximize: bool
     foreach: bool | None
+    compile: bool

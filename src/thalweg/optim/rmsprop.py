@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Unpack, final
 from thalweg.errors import FLAG, FRACTION, NON_NEGATIVE, PROBABILITY, Domain
 from thalweg.optim.first_order import AbstractFirstOrder
 from thalweg.optim.metadata import Common, Range, Reference, Slot
-from thalweg.optim.seams import Group
+from thalweg.optim.seams import Group, Quotient
 
 
 __all__ = ["RMSprop"]
@@ -109,5 +109,5 @@ class RMSprop(AbstractFirstOrder):
             second = second.addcmul(mean, mean, value=-1).clamp_min_(0)
         root = second.add(eps).sqrt_() if group["eps_inside"] else second.sqrt().add_(eps)
         if not group["momentum"]:
-            return grad.div(root)
+            return Quotient(grad, root)
         return state.momentum_buffer.mul_(group["momentum"]).addcdiv_(grad, root)

@@ -12,7 +12,17 @@ from torch import Tensor
 from thalweg.vectors import Vector
 
 
-__all__ = ["Group", "Path", "Piece", "Point", "Ray", "StepInfo", "tensors_with_grad"]
+__all__ = [
+    "Deferred",
+    "Group",
+    "Path",
+    "Piece",
+    "Point",
+    "Quotient",
+    "Ray",
+    "StepInfo",
+    "tensors_with_grad",
+]
 
 Group = dict[str, Any]
 
@@ -76,6 +86,34 @@ class Path(Protocol):
         ...
 
 
+class Quotient(NamedTuple):
+    """A direction over / under, entry by entry, that is divided where it is added: one pass less.
+
+    Example:
+        >>> import torch
+        >>> Quotient(torch.ones(2), torch.full((2,), 4.0)).value()
+        tensor([0.2500, 0.2500])
+    """
+
+    over: Any  # Tensor | Vector
+    under: Any  # Tensor | Vector
+
+    def value(self) -> Any:
+        """The direction, divided."""
+        return self.over.div(self.under)
+
+
+class Deferred(NamedTuple):
+    """A direction that is found, scaled, decayed and walked in one pass, by compiled code.
+
+    Example:
+        >>> Deferred(lambda: print("moved")).move()
+        moved
+    """
+
+    move: Callable[[], None]
+
+
 class Piece(NamedTuple):
     """A part of a direction: for one tensor, or for many at once.
 
@@ -87,7 +125,7 @@ class Piece(NamedTuple):
 
     group: Group
     params: Any  # Tensor | Vector
-    direction: Any  # Tensor | Vector
+    direction: Any  # Tensor | Vector | Quotient
 
 
 @final
@@ -104,20 +142,21 @@ class Ray:
         tensor([-0.5000, -0.5000])
     """
 
-    def __init__(self, pieces: Iterator[Piece]) -> None:
-        self._pieces: Iterator[Piece] | list[Piece] = pieces
+    def __init__(self, pieces: Iterator[tuple[Group, Any, Any]]) -> None:
+        self._pieces: Iterable[tuple[Group, Any, Any]] = pieces  # Piece, or as plain a tuple
 
-    def __iter__(self) -> Iterator[Piece]:
+    def __iter__(self) -> Iterator[tuple[Group, Any, Any]]:
         return iter(self._pieces)
 
     def __call__(self, t: float) -> Vector:
         """The step -t u."""
         self._pieces = list(self._pieces)
         parts: list[Tensor] = []
-        for piece in self._pieces:
-            parts.extend(
-                [piece.direction] if isinstance(piece.direction, Tensor) else piece.direction
-            )
+        for _, _, direction in self._pieces:
+            if isinstance(direction, Deferred):
+                raise TypeError("Ray: a compiled step has no direction apart; set compile=False.")
+            u = direction.value() if isinstance(direction, Quotient) else direction
+            parts.extend([u] if isinstance(u, Tensor) else u)
         return Vector(parts) * -t
 
 

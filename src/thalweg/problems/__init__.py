@@ -10,11 +10,13 @@ One's own problem takes a model, a loss and data::
 
     problem = Problem("mine", model=lambda: Net(), loss=F.cross_entropy, data=(X, y)).check()
 
-:func:`load` gives the built-in ones of :func:`catalogue`: real digits in two sizes, and
-two-dimensional functions (:class:`TestFunction`), whose minima and saddles are known.
+:func:`load` gives the built-in ones of :func:`catalogue`: images, tables and text, small problems
+made from a seed, and two-dimensional functions (:class:`TestFunction`), whose minima and saddles
+are known. Nothing is fetched unless it is asked for; :class:`Source` says where data are sought.
 """
 
 from thalweg.problems.catalogue import Entry, catalogue, load
+from thalweg.problems.conditioned import linear, logistic
 from thalweg.problems.data import Data
 from thalweg.problems.functions import (
     BEALE,
@@ -27,17 +29,26 @@ from thalweg.problems.functions import (
     SADDLE,
     quadratic,
 )
-from thalweg.problems.metric import ACCURACY, MEAN_SQUARED_ERROR, Metric, Scores, Target
+from thalweg.problems.measures import (
+    ACCURACY,
+    EXPLAINED_VARIANCE,
+    MEAN_SQUARED_ERROR,
+    PIXEL_ERROR,
+)
+from thalweg.problems.metric import Metric, Scores, Target
 from thalweg.problems.problem import Problem, TestFunction
+from thalweg.problems.sources import Source
 
 
 __all__ = [
     "ACCURACY",
     "BEALE",
     "BOOTH",
+    "EXPLAINED_VARIANCE",
     "HIMMELBLAU",
     "MEAN_SQUARED_ERROR",
     "MONKEY_SADDLE",
+    "PIXEL_ERROR",
     "RASTRIGIN",
     "RAVINE",
     "ROSENBROCK",
@@ -47,9 +58,12 @@ __all__ = [
     "Metric",
     "Problem",
     "Scores",
+    "Source",
     "Target",
     "TestFunction",
     "catalogue",
+    "linear",
     "load",
+    "logistic",
     "quadratic",
 ]

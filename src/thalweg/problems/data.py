@@ -181,6 +181,88 @@ class Data:
         recipe = f"stratified permutation, seed {seed}, validation {validation}, test {test}"
         return cls(parts[2], parts[1], parts[0], source, licence, recipe)
 
+    @classmethod
+    def hold_out(
+        cls,
+        train: Pair,
+        test: Pair,
+        *,
+        validation: float = 0.1,
+        seed: int = 0,
+        source: str = "given by the caller",
+        licence: str = "unknown",
+    ) -> Data:
+        """Cut validation data from published training data; the published test data stay whole.
+
+        Args:
+            train: Inputs and targets to train on and to validate with.
+            test: Inputs and targets for the test.
+            validation: Fraction of ``train`` for validation, in (0, 1).
+            seed: Seed of the permutation, which is even over the classes.
+            source: Where the data come from.
+            licence: What one may do with them.
+
+        Returns:
+            The three splits; what is left to train on comes in the order of the permutation.
+
+        Raises:
+            ValueError: If the samples differ in number or the fraction is out of range.
+        """
+        where = "Data.hold_out"
+        inputs, targets = train
+        _check_pair(where, inputs, targets)
+        if not (isinstance(validation, (int, float)) and 0.0 < validation < 1.0):
+            raise bad_argument(where, "validation", validation, "a fraction in (0, 1)")
+        order = _split_order(targets, seed).to(inputs.device)
+        count = max(1, round(validation * len(inputs)))
+        held, kept = order[:count], order[count:]
+        recipe = f"test as published; stratified permutation of the rest, seed {seed}, "
+        recipe += f"validation {validation}"
+        return cls(
+            (inputs[kept], targets[kept]),
+            (inputs[held], targets[held]),
+            test,
+            source,
+            licence,
+            recipe,
+        )
+
+    def standardised(self, columns: slice = slice(None)) -> Data:
+        """Inputs with mean 0 and standard deviation 1, as measured on the training data.
+
+        Args:
+            columns: Which columns of the inputs; constant ones are only centred.
+
+        Example:
+            >>> data = Data.split(torch.arange(30.0).reshape(15, 2), torch.arange(15))
+            >>> data.standardised().train[0].std(0)
+            tensor([1., 1.])
+        """
+        part = self.train[0][:, columns]
+        mean, std = part.mean(0), part.std(0)
+        std = torch.where(std > 0, std, torch.ones_like(std))
+        pairs: list[Pair] = []
+        for split in SPLITS:
+            inputs, targets = self.of(split)
+            changed = inputs.clone()
+            changed[:, columns] = (inputs[:, columns] - mean) / std
+            pairs.append((changed, targets))
+        recipe = f"{self.recipe}; inputs standardised by the training data"
+        return Data(pairs[0], pairs[1], pairs[2], self.source, self.licence, recipe)
+
+    def centred(self) -> Data:
+        """Targets less their mean over the training data, so that no step is spent on finding it.
+
+        Example:
+            >>> data = Data.split(torch.rand(15, 2), torch.arange(15.0)).centred()
+            >>> data.train[1].mean().item()
+            0.0
+        """
+        mean = self.train[1].mean(0)
+        pairs: list[Pair] = [(x, y - mean) for x, y in map(self.of, SPLITS)]
+        recipe = f"{self.recipe}; targets less their mean over the training data"
+        return Data(pairs[0], pairs[1], pairs[2], self.source, self.licence, recipe)
+
 
 def _split_order(targets: Tensor, seed: int) -> Tensor:
     """An order of the samples whose every prefix holds the classes in proportion.

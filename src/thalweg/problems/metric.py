@@ -12,7 +12,7 @@ from torch import Tensor
 from thalweg.errors import bad_argument, one_of
 
 
-__all__ = ["ACCURACY", "MEAN_SQUARED_ERROR", "Metric", "Scores", "Target"]
+__all__ = ["Metric", "Scores", "Target"]
 
 
 @final
@@ -30,8 +30,9 @@ class Metric:
 
     Example:
         >>> import torch
-        >>> ACCURACY.fn(torch.tensor([[2.0, 1.0], [2.0, 1.0]]), torch.tensor([0, 1]))
-        tensor(0.5000)
+        >>> error = Metric("largest error", lambda out, y: (out - y).abs().max(), False)
+        >>> error.fn(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 4.0]))
+        tensor(2.)
     """
 
     name: str
@@ -43,21 +44,6 @@ class Metric:
             raise bad_argument("Metric", "name", self.name, "a non-empty string")
         if not callable(self.fn) or isinstance(self.fn, type):
             raise bad_argument("Metric", "fn", self.fn, "a function of outputs and targets")
-
-
-def _accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
-    return (outputs.argmax(1) == targets).float().mean()
-
-
-def _mean_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
-    return (outputs - targets).square().mean()
-
-
-ACCURACY = Metric("accuracy", _accuracy, True)
-"""Share of samples whose largest output, over dimension 1, is the target class."""
-
-MEAN_SQUARED_ERROR = Metric("mean squared error", _mean_squared_error, False)
-"""Mean of the squared difference; outputs and targets have one shape."""
 
 
 @final

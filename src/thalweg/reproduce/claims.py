@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+import hashlib
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from types import ModuleType
 from typing import Any, final
 
+import numpy as np
 from matplotlib.figure import Figure
+
+from thalweg.study.statistics import Interval
 
 
 __all__ = ["Claim", "Experiment", "Outcome"]
@@ -23,6 +31,8 @@ class Claim:
         expected: The published or derived value.
         measured: The value found by running it.
         holds: Whether they agree.
+        interval: The 95% interval of the measured value, where it comes from repetitions.
+        n: The number of repetitions (seeds).
 
     Example:
         >>> Claim("2 + 2 = 4", "arithmetic", 4, 2 + 2, True).holds
@@ -34,10 +44,43 @@ class Claim:
     expected: Any
     measured: Any
     holds: bool
+    interval: tuple[float, float] | None = None
+    n: int | None = None
+
+    @classmethod
+    def of_sample(
+        cls,
+        claim: str,
+        source: str,
+        expected: float,
+        values: Iterable[float],
+        tolerance: float = 0.0,
+    ) -> Claim:
+        """A claim about a mean over seeds: it holds where the interval comes near enough.
+
+        Args:
+            claim: The statement in words.
+            source: Where it is from.
+            expected: The published or derived value.
+            values: The value of each seed, two at least.
+            tolerance: How far the 95% interval may end from the expected value, relative to it:
+                for what holds in a limit only.
+
+        Example:
+            >>> Claim.of_sample("mean", "made up", 1.0, [0.9, 1.1, 1.0]).holds
+            True
+        """
+        found = Interval.of(values)
+        half = found.half_width or 0.0
+        off = abs(found.mean - expected)
+        interval = (found.mean - half, found.mean + half)
+        holds = off <= half + tolerance * abs(expected)
+        return cls(claim, source, expected, found.mean, holds, interval, found.n)
 
     def as_dict(self) -> dict[str, Any]:
         """The claim as plain data."""
-        return asdict(self)
+        content = asdict(self).items()  # numpy's scalars are not JSON's
+        return {key: v.item() if isinstance(v, np.generic) else v for key, v in content}
 
 
 @final
@@ -75,6 +118,7 @@ class Experiment:
         title: One line.
         summary: A paragraph: what is done, and why it tells.
         run: Runs it, with the same result each time.
+        seconds: About how long a run takes on one core; the cheapest run first.
 
     Example:
         >>> Experiment("empty", "Nothing", "Claims nothing.", lambda: Outcome(())).run().claims
@@ -85,3 +129,31 @@ class Experiment:
     title: str
     summary: str
     run: Callable[[], Outcome]
+    seconds: float = 10.0
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of the sources that ``run`` uses in this room: its settings and its measuring.
+
+        A record with another fingerprint is of another experiment, whatever its name.
+        """
+        return _digest(self.run.__module__)
+
+
+@functools.cache  # of the sources as they were loaded, not as they are edited later
+def _digest(name: str) -> str:
+    sources = _sources(sys.modules[name], {})
+    return hashlib.sha256("".join(sources[key] for key in sorted(sources)).encode()).hexdigest()
+
+
+def _sources(module: ModuleType, found: dict[str, str]) -> dict[str, str]:
+    """The source of a module and of those beside it that it takes something from, by name."""
+    try:
+        found[module.__name__] = inspect.getsource(module)
+    except (OSError, TypeError):  # typed in, not in a file
+        found[module.__name__] = module.__name__
+    for value in vars(module).values():
+        name = getattr(value, "__name__" if inspect.ismodule(value) else "__module__", None)
+        if isinstance(name, str) and name.startswith(f"{__package__}.") and name not in found:
+            _sources(sys.modules[name], found)
+    return found

@@ -231,4 +231,5 @@ EXPERIMENT = Experiment(
         "that the eigenvalues predict beside those that the paths show."
     ),
     run=_run,
+    seconds=2.0,
 )

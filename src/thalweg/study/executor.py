@@ -57,7 +57,8 @@ class Executor(Protocol):
 
 def carry_out(plan: Plan, run: Run, folder: Path, tick: Any, retried: int = 0) -> None:
     """Train and write the record; an error in the caller's own code is a record too."""
-    record = train(plan.problem, plan.arm(run.arm), run, plan.budget, tick)
+    arm = plan.arm(run.arm)
+    record = train(plan.problem, arm, run, plan.budget, tick, plan.schedule)
     write_json(folder / "runs" / run.id / "result.json", {**record, "retried": retried})
 
 

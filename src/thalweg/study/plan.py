@@ -13,6 +13,7 @@ from thalweg.optim import Range
 from thalweg.problems import Problem
 from thalweg.study.arms import Arm
 from thalweg.study.budget import Budget
+from thalweg.study.schedule import factor
 from thalweg.study.space import extended, point
 
 
@@ -97,6 +98,7 @@ class Plan:
         integer_from(1).check("Plan", "trials", self.trials)
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise bad_argument("Plan", "seeds", self.seeds, "one or more different integers")
+        factor(self.schedule, 0.0)  # refuses an unknown one
         if self.tuning_seed in self.seeds:
             allowed = f"different from the tuning seed {self.tuning_seed}: fresh seeds only"
             raise bad_argument("Plan", "seeds", self.seeds, allowed)

@@ -16,6 +16,7 @@ from thalweg.study.arms import Arm
 from thalweg.study.budget import Budget
 from thalweg.study.looks import Looks
 from thalweg.study.plan import FORMAT, Run
+from thalweg.study.schedule import Schedule
 
 
 __all__ = ["train"]
@@ -30,7 +31,12 @@ Tick = Callable[[float, float], None]
 
 
 def train(
-    problem: Problem, arm: Arm, run: Run, budget: Budget, tick: Tick | None = None
+    problem: Problem,
+    arm: Arm,
+    run: Run,
+    budget: Budget,
+    tick: Tick | None = None,
+    schedule: str = "constant",
 ) -> dict[str, Any]:
     """Train once and return the record.
 
@@ -41,13 +47,14 @@ def train(
         budget: When to stop.
         tick: Called at each evaluation with the share of the budget used and the loss by which
             trials are chosen.
+        schedule: The learning rate over the run.
 
     Returns:
         The record of the run, as plain data. A run that diverges is a result like any other.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)  # dropout and other noise inside the model
-        training = _Training(problem, arm, run)
+        training = _Training(problem, arm, run, schedule)
         message = training.follow(problem.batches(run.seed), budget, tick or _silent)
         looks = training.looks
         final: dict[str, Any] = {**looks.last, "test_loss": None, "test_metric": None}
@@ -63,7 +70,7 @@ def train(
         "class": arm.path,
         "settings": dict(arm.settings),
         "budget": {"kind": budget.kind, "amount": budget.amount},
-        "schedule": "constant",
+        "schedule": schedule,
         "status": "finished" if message is None else "diverged",
         "message": message,
         "curve": looks.curve,
@@ -85,12 +92,13 @@ def _silent(spent: float, loss: float) -> None:
 class _Training:
     """The loop of one run, and what it has used so far."""
 
-    def __init__(self, problem: Problem, arm: Arm, run: Run) -> None:
+    def __init__(self, problem: Problem, arm: Arm, run: Run, schedule: str) -> None:
         self.problem = problem
         self.model = problem.build(run.seed)
         began = _clock()
         self.optimizer = arm.build(self.model, run.hyperparameters)
         self.seconds = _clock() - began
+        self.schedule = Schedule(schedule, self.optimizer)
         self.looks = Looks(problem, self.model, self.optimizer)
         self.objective = problem.objective(self.model)
         self.step = 0
@@ -102,6 +110,7 @@ class _Training:
         looked, spent = 0, 0.0
         while spent < 1.0:
             self._remember()
+            self.schedule.set(spent, ahead=spent / self.step if self.step else 1e-3)
             loss = self._advance(next(batches))
             if isinstance(loss, str):
                 return loss

@@ -10,7 +10,21 @@ from thalweg import optim
 from thalweg.optim import Cost, Needs, Range, Reference, catalogue, create, resolve
 
 
-NAMES = ["adagrad", "adam", "adamw", "nesterov", "rmsprop", "sgd", "weight-averaging"]
+NAMES = [
+    "adagrad",
+    "adam",
+    "adamw",
+    "adan",
+    "delta-bar-delta",
+    "lookahead",
+    "nesterov",
+    "projected-gradient",
+    "rmsprop",
+    "rprop",
+    "sam",
+    "sgd",
+    "weight-averaging",
+]
 
 
 def test_lists_every_exported_method_once():

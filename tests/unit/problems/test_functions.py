@@ -17,9 +17,7 @@ from thalweg.problems import TestFunction
 FUNCTIONS = {
     entry.name: function
     for entry in problems.catalogue().values()
-    if entry.needs is None
-    and not entry.name.startswith("digits")
-    and (function := entry.load().function)
+    if entry.title.startswith("function") and (function := entry.load().function)
 }
 BOUNDED = [name for name, function in FUNCTIONS.items() if function.minima]
 TURNED = problems.quadratic((0.5, 20.0), angle=0.7, centre=(1.0, -2.0), start=(3.0, 2.0))

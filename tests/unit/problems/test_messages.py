@@ -59,6 +59,7 @@ ALLOWED_LOSS = (
         ({"data": (X / 0, Y)}, "x must be finite; 120 of its 120 entries are NaN or infinite."),
         ({"batch_size": 0}, "Problem(batch_size=0): batch_size must be an integer >= 1 or None."),
         ({"batch_size": 2.0}, "batch_size must be an integer >= 1 or None."),
+        ({"probe": 0}, "Problem(probe=0): probe must be an integer >= 1 or None."),
         ({"steps": 0}, "Problem(steps=0): steps must be an integer >= 1."),
         ({"scale": -1.0}, "Problem(scale=-1.0): scale must be a number in (0, inf)."),
         ({"metric": F.mse_loss}, "metric must be a Metric or None."),

@@ -169,6 +169,18 @@ def test_scores_are_means_over_the_split_whatever_the_chunks(monkeypatch):
         assert scores["metric"] == pytest.approx((outputs.argmax(1) == y).float().mean().item())
 
 
+def test_the_training_loss_of_a_probe_is_that_of_its_first_samples():
+    problem = mine(probe=4)
+    model = problem.build(0)
+    x, y = numbered().train
+    expected = F.cross_entropy(model.eval()(x[:4]), y[:4]).item()
+    assert problem.evaluate(model, "train")["loss"] == pytest.approx(expected, rel=1e-6)
+    assert problem.evaluate(model, "train") != mine().evaluate(model, "train")
+    for split in ("validation", "test"):
+        assert problem.evaluate(model, split) == mine().evaluate(model, split)
+    assert order(problem, 3, 12) == order(mine(), 3, 12)
+
+
 def test_evaluation_leaves_modes_statistics_gradients_and_random_state_alone():
     problem = mine()
     model = Net()
@@ -232,6 +244,7 @@ CHANGES = [
     {"target": Target("validation_loss", 0.1)},
     {"scale": 0.1},
     {"steps": 10},
+    {"probe": 10},
 ]
 
 

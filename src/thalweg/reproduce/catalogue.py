@@ -1,0 +1,49 @@
+"""The experiments there are, in the order in which the book tells them."""
+
+from __future__ import annotations
+
+from thalweg.reproduce import (
+    adagrad_stalls,
+    adam_step_bound,
+    contraction,
+    infrequent_features,
+    lookahead,
+    momentum_limit,
+    polyak_averaging,
+    ravine,
+    regularisation,
+    rmsprop_hovers,
+    rotation,
+    saddle,
+    steep_valley,
+)
+from thalweg.reproduce.claims import Experiment
+
+
+__all__ = ["experiments"]
+
+MODULES = (
+    steep_valley,
+    contraction,
+    momentum_limit,
+    adam_step_bound,
+    saddle,
+    ravine,
+    adagrad_stalls,
+    rmsprop_hovers,
+    rotation,
+    lookahead,
+    polyak_averaging,
+    infrequent_features,
+    regularisation,
+)
+
+
+def experiments() -> dict[str, Experiment]:
+    """Every experiment by its name.
+
+    Example:
+        >>> experiments()["steep-valley"].title
+        'A steep valley: the learning rate, momentum and Adam on condition number 100'
+    """
+    return {module.EXPERIMENT.name: module.EXPERIMENT for module in MODULES}

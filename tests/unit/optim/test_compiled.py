@@ -1,0 +1,131 @@
+"""Compiled steps are the rules' own steps; nothing that changes is compiled in."""
+
+import copy
+import warnings
+
+import pytest
+import torch
+
+from thalweg import optim
+from thalweg.optim import lanes
+from thalweg.optim.compiled import LANES, Traced
+
+
+SHAPES = [(3, 4), (5,), (), (7, 2, 2), (1,), (0,), (9,), (33,)]
+METHODS = {
+    "sgd": {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01},
+    "adamw": {"amsgrad": True},
+}
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    """torch.compile warns of its own internals."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def twins(name, dtype=torch.float64, **options):
+    torch.manual_seed(0)
+    first = [torch.randn(s, dtype=dtype, requires_grad=True) for s in SHAPES]
+    second = [p.detach().clone().requires_grad_() for p in first]
+    settings = {"lr": 0.05, **METHODS[name], **options}
+    compiled = optim.create(name, first, compile=True, **settings)
+    return compiled, optim.create(name, second, **settings)
+
+
+def pairs_of(compiled, plain):
+    first, second = (o.param_groups[0]["params"] for o in (compiled, plain))
+    return list(zip(first, second, strict=True))
+
+
+def walk(compiled, plain, steps, change=None):
+    for t in range(steps):
+        for a, b in pairs_of(compiled, plain):
+            a.grad = torch.randn_like(a)
+            b.grad = a.grad.clone()
+        for optimizer in (compiled, plain):
+            if change is not None:
+                change(t, optimizer.param_groups[0])
+            optimizer.step()
+
+
+def apart(compiled, plain):
+    pairs = pairs_of(compiled, plain)
+    return max(float((a - b).detach().abs().max()) for a, b in pairs if a.numel())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_compiled_step_is_the_rules_own_and_recompiles_for_nothing(name):
+    compiled, plain = twins(name)
+
+    def change(t, group):
+        group["lr"] = 0.05 / (1 + t)
+        if "betas" in group:
+            group["betas"] = (0.9, 0.99) if t > 4 else (0.8, 0.999)
+        group["weight_decay"] = 0.01 * (1 + t)
+
+    walk(compiled, plain, 3, change)
+    kernels = len(lanes._KERNELS)
+    walk(compiled, plain, 9, change)
+    assert apart(compiled, plain) < 1e-12
+    assert len(lanes._KERNELS) == kernels, "one kernel for all rates, decays, steps and shapes"
+
+
+def test_copies_checkpoints_and_moved_memory_are_followed():
+    compiled, plain = twins("sgd")
+    walk(compiled, plain, 3)
+    saved = copy.deepcopy(compiled.state_dict())
+    twin = copy.deepcopy(compiled)
+    assert vars(twin).keys() == vars(compiled).keys()
+    walk(compiled, plain, 2)
+    compiled.load_state_dict(saved)
+    plain.load_state_dict({**saved, "param_groups": plain.state_dict()["param_groups"]})
+    for a, b in pairs_of(compiled, plain):
+        a.data = b.detach().clone()
+    walk(compiled, plain, 3)
+    assert apart(compiled, plain) < 1e-12
+
+
+def test_what_is_no_flat_lane_is_moved_all_the_same():
+    torch.manual_seed(1)
+    odd = torch.randn(4, 6, dtype=torch.float64).t().requires_grad_()
+    assert not odd.is_contiguous()
+    even = odd.detach().clone().requires_grad_()
+    a = optim.SGD([odd], lr=0.1, momentum=0.9, compile=True)
+    b = optim.SGD([even], lr=0.1, momentum=0.9)
+    for _ in range(4):
+        odd.grad = torch.randn_like(odd)
+        even.grad = odd.grad.clone()
+        a.step()
+        b.step()
+    assert torch.allclose(odd, even, rtol=0, atol=1e-15)
+
+
+def test_a_number_that_is_compiled_in_gives_itself_away(monkeypatch):
+    """As torch would: by its constants in place of our symbols."""
+    monkeypatch.setattr(lanes, "_KERNELS", {})
+
+    def broken(self, first, second, *, value=1):
+        self.tensor.add_(first.tensor * second.tensor * 0.25)
+        return self
+
+    monkeypatch.setattr(Traced, "addcmul_", broken)
+    p = torch.ones(8, dtype=torch.float64, requires_grad=True)
+    optimizer = optim.Adam([p], compile=True)
+    p.grad = torch.ones_like(p)
+    optimizer.step()
+    with pytest.raises(RuntimeError, match="differs from the rule itself"):
+        optimizer.step()
+
+
+def test_more_tensors_than_lanes():
+    torch.manual_seed(2)
+    count = 2 * LANES + 1
+    first = [torch.randn(4 + i, dtype=torch.float64, requires_grad=True) for i in range(count)]
+    second = [p.detach().clone().requires_grad_() for p in first]
+    compiled = optim.SGD(first, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.1, compile=True)
+    plain = optim.SGD(second, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.1)
+    walk(compiled, plain, 5)
+    assert apart(compiled, plain) < 1e-13
