@@ -33,9 +33,8 @@ SETS: dict[str, Shapes] = {
     "many small": [(64, 64)] * 150,
     "GPT-like": [(2000, 256), (128, 256)]
     + [(768, 256), (256, 256), (1024, 256), (256, 1024), (256,), (256,), (1024,), (256,)] * 6,
-    "few large": [(512, 256)] * 40 + [(512,)] * 20,
+    "few large": [(2048, 2048)] * 4,
 }
-SETS["few large"] = [(2048, 2048)] * 4
 
 # Ours, its options, torch's nearest with options.
 METHODS: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {

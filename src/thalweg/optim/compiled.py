@@ -9,6 +9,8 @@ torch's own guards would take longer than a small tensor's update.
 
 from __future__ import annotations
 
+import itertools
+import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
@@ -158,7 +160,15 @@ class Kernel:
         self._group, self._step = dict(group), step
         self._captured: list[Any] = []
         values = self.numbers(group, step)
-        traced = torch.compile(self._move, dynamic=True, fullgraph=True, backend=self._backend)
+
+        def move(lanes: Sequence[Sequence[Tensor]], values: Sequence[Tensor]) -> None:
+            for lane in lanes:
+                self._update(lane, Feed(values), self._group, self._step)
+
+        # Code of its own: torch compiles the same code eight times at most.
+        code = move.__code__.replace(co_name=f"move_{next(_COUNT)}")
+        own = types.FunctionType(code, globals(), closure=move.__closure__)
+        traced = torch.compile(own, dynamic=True, fullgraph=True, backend=self._backend)
         traced(self.spare, values)
         self._compiled, arguments = self._captured
         self._plan = [self._source(argument, values) for argument in arguments]
@@ -183,10 +193,6 @@ class Kernel:
         like = self._like
         parts = range(self._parts)
         return [torch.ones(size, dtype=like.dtype, device=like.device) for _ in parts]
-
-    def _move(self, lanes: Sequence[Sequence[Tensor]], values: Sequence[Tensor]) -> None:
-        for lane in lanes:
-            self._update(lane, Feed(values), self._group, self._step)
 
     def _update(
         self, lane: Sequence[Tensor], feed: Feed, group: Mapping[str, Any], step: float
@@ -229,4 +235,5 @@ class Kernel:
         raise RuntimeError("an argument of the compiled code is unknown")
 
 
+_COUNT = itertools.count()
 _NUMBER, _SIZE = -1, -2

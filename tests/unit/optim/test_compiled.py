@@ -129,3 +129,26 @@ def test_more_tensors_than_lanes():
     plain = optim.SGD(second, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.1)
     walk(compiled, plain, 5)
     assert apart(compiled, plain) < 1e-13
+
+
+@pytest.mark.slow
+def test_every_rule_compiles_beside_all_others():
+    names = [name for name, entry in optim.catalogue().items() if not entry.wraps]
+    assert len(names) > 7
+    for name in names:
+        torch.manual_seed(0)
+        first = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in SHAPES]
+        second = [p.detach().clone().requires_grad_() for p in first]
+        compiled = optim.create(name, first, lr=0.05, compile=True)
+        plain = optim.create(name, second, lr=0.05)
+        for _ in range(8):
+            gradients = [torch.randn_like(p) for p in first]
+            for optimizer, params in ((compiled, first), (plain, second)):
+
+                def closure(params=params, gradients=gradients):
+                    for p, gradient in zip(params, gradients, strict=True):
+                        p.grad = gradient.clone()
+                    return torch.tensor(1.0)
+
+                optimizer.step(closure)
+        assert apart(compiled, plain) < 1e-12, name
