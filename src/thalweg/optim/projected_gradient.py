@@ -81,9 +81,7 @@ class ProjectedGradient(AbstractWrapper):
         with torch.no_grad():
             self._start()
 
-    def evaluate(  # type: ignore[bad-override]
-        self, closure: Callable[[], Any] | None
-    ) -> Point:
+    def evaluate(self, closure: Callable[[], Any] | None) -> Point:
         """Take the inner step, from feasible points also where a group is new."""
         self._start()
         return super().evaluate(closure)

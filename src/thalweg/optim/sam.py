@@ -88,9 +88,7 @@ class SAM(AbstractWrapper):
     ) -> None:
         super().__init__(inner, {"rho": rho, "adaptive": adaptive, "eta": eta})
 
-    def evaluate(  # type: ignore[bad-override]
-        self, closure: Callable[[], Any] | None
-    ) -> Point:
+    def evaluate(self, closure: Callable[[], Any] | None) -> Point:
         """Take the inner step with a closure that looks uphill."""
         return super().evaluate(None if closure is None else partial(self._uphill, closure))
 

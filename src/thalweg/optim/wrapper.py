@@ -76,7 +76,6 @@ class AbstractWrapper(AbstractOptimizer):
         """The inner optimizer's defaults and the wrapper's."""
         return {**self.inner.defaults, **self.own}
 
-    @final
     def evaluate(self, closure: Callable[[], Any] | None) -> Point:
         """Take the inner step."""
         names = [slot.name for slot in self.slots]

@@ -109,7 +109,12 @@ def column(intervals: Sequence[Interval | None]) -> list[str]:
     """
     needed = sorted(i.decimals for i in intervals if i is not None and i.decimals is not None)
     common = needed[len(needed) // 2] if needed else None
-    return ["–" if i is None else i.text(common) for i in intervals]
+
+    def shown(interval: Interval) -> str:
+        vanishes = interval.mean != 0 and common is not None and not round(interval.mean, common)
+        return interval.text(None if vanishes else common)
+
+    return ["–" if i is None else shown(i) for i in intervals]
 
 
 def number(value: float | None, digits: int = 4) -> str:

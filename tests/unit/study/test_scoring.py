@@ -237,3 +237,13 @@ def test_csv_has_a_line_for_each_optimizer(tmp_path):
     assert float(lines[0]["test_loss_mean"]) == pytest.approx(0.15)
     assert float(lines[1]["difference_to_best"]) == pytest.approx(0.85)
     assert lines[0]["steps_to_target"] == ""
+
+
+def test_a_small_mean_does_not_vanish_beside_large_ones():
+    from thalweg.study.statistics import Interval, column
+
+    large, small = Interval.of([0.30, 0.32, 0.34]), Interval.of([1.0e-6, 1.2e-6, 1.4e-6])
+    shown = column([large, large, small])
+    assert shown[0].startswith("0.32")
+    assert not shown[2].startswith("0.0 ")
+    assert float(shown[2].split(" ")[0]) == pytest.approx(1.2e-6)
