@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, final
+from typing import Any, Self, final
 
 import torch
 from torch import Tensor
@@ -22,7 +22,30 @@ class AbstractClosure(ABC):
     """A function of parameter space that is also a closure in torch's sense."""
 
     params: Vector
+    names: list[str]
     ledger: Ledger
+    summed: bool  # whether batches add up, instead of being averaged
+
+    @property
+    @abstractmethod
+    def batches(self) -> list[Closure]:
+        """The closures of the single batches; of a single one, itself."""
+
+    @abstractmethod
+    def still(self, *, borrow: bool = False) -> Self:
+        """The same function, held at the point where the model is now.
+
+        Its parameters are leaves of its own, so that no later step moves them; buffers, modes
+        (train or eval) and random state are those of now; half-precision parameters become
+        float32. It differentiates twice where the live model's kernels do not.
+
+        Args:
+            borrow: Share the memory of the live parameters instead of copying it, where nothing
+                moves them before the result is dropped.
+
+        Raises:
+            TypeError: If a parameter is complex.
+        """
 
     @abstractmethod
     def __call__(self) -> Tensor:
@@ -69,8 +92,19 @@ class Closure(AbstractClosure):
     def __init__(self, program: Program, ledger: Ledger) -> None:
         self.program = program
         self.params = program.params
+        self.names = program.names
         self.ledger = ledger
         self._called = False
+        self.summed = self.loss_fn is not None and self.loss_fn.reduction == "sum"
+
+    @property
+    def batches(self) -> list[Closure]:
+        """Itself alone."""
+        return [self]
+
+    def still(self, *, borrow: bool = False) -> Closure:
+        """The same function, held at the point where the model is now."""
+        return Closure(self.program.still(_leaves(self.params, borrow)), self.ledger)
 
     def __call__(self) -> Tensor:
         """Zero the gradients, run forward and backward, return the loss (without graph)."""
@@ -175,9 +209,19 @@ class Risk(AbstractClosure):
     def __init__(self, closures: Sequence[Closure]) -> None:
         self.closures = list(closures)
         self.params = self.closures[0].params
+        self.names = self.closures[0].names
         self.ledger = self.closures[0].ledger
-        loss = self.closures[0].loss_fn
-        self._summed = loss is not None and loss.reduction == "sum"
+        self.summed = self.closures[0].summed
+
+    @property
+    def batches(self) -> list[Closure]:
+        """One closure for each batch."""
+        return self.closures
+
+    def still(self, *, borrow: bool = False) -> Risk:
+        """The same function, held at the point where the model is now."""
+        leaves = _leaves(self.params, borrow)
+        return Risk([Closure(c.program.still(leaves), c.ledger) for c in self.closures])
 
     def __call__(self) -> Tensor:
         """Zero the gradients, accumulate over all batches, return the loss."""
@@ -207,8 +251,23 @@ class Risk(AbstractClosure):
         counted = [(loss, weight) for loss, weight in terms if weight > 0]
         if not counted:
             raise ValueError("Objective.over(loader=...): no target in any batch counts.")
-        total = 1.0 if self._summed else sum(weight for _, weight in counted)
+        total = 1.0 if self.summed else sum(weight for _, weight in counted)
         return torch.stack([loss * weight for loss, weight in counted]).sum() / total, total
+
+
+def _leaves(params: Vector, borrow: bool) -> Vector:
+    """The parameters as leaves of their own, in float32 at least."""
+    if any(p.is_complex() for p in params):
+        raise TypeError(
+            "Curvature of complex parameters is not defined here: second derivatives are of real "
+            "functions. Use torch.view_as_real on the parameters."
+        )
+    leaves: list[Tensor] = []
+    for p in params:
+        fixed = p.detach() if borrow else p.detach().clone()
+        wide = fixed.float() if fixed.dtype in (torch.bfloat16, torch.float16) else fixed
+        leaves.append(wide.requires_grad_())
+    return Vector(leaves)
 
 
 def _check_depends(loss: Tensor) -> None:

@@ -7,6 +7,7 @@ drew from torch's random generators is drawn again, so that a network with dropo
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from thalweg.objective.losses import AbstractOutputLoss
+from thalweg.objective.still import Still, single
 from thalweg.vectors import Vector
 
 
@@ -29,6 +31,7 @@ class Program(Protocol):
     """What a closure runs."""
 
     params: Vector
+    names: list[str]
 
     def loss(self, theta: Sequence[Tensor] | None, *, settle: bool = False) -> Tensor:
         """The loss at ``theta``, or at the live parameters; ``settle`` lets buffers move."""
@@ -36,6 +39,10 @@ class Program(Protocol):
 
     def weighted(self, theta: Sequence[Tensor] | None, *, settle: bool) -> tuple[Tensor, float]:
         """The loss and the weight of this batch in a sum over batches."""
+        ...
+
+    def still(self, leaves: Vector) -> Program:
+        """The same at ``leaves``, which nobody else moves, with buffers and modes as they are."""
         ...
 
 
@@ -91,15 +98,27 @@ class ModelProgram:
         self._module = _Wrapped(model, forward)
         named = {n: p for n, p in self._module.named_parameters() if p.requires_grad}
         self._names = list(named)
+        self.names = [name.removeprefix("model.") for name in named]
         self.params = Vector(named.values())
         self.loss_fn = loss_fn
         self.batch = batch
         self._count = count
         self._replay = Replay(self.params[0].device if len(self.params) else torch.device("cpu"))
+        self._still: Still | None = None
+
+    def still(self, leaves: Vector) -> ModelProgram:
+        """The same at ``leaves``, with buffers and modes as they are now; twice differentiable."""
+        fixed = copy.copy(self)
+        fixed.params = leaves
+        fixed._still = Still(self._module, self._names)
+        fixed.batch = single(self.batch) if fixed._still.reduced else self.batch
+        return fixed
 
     def forward(self, theta: Sequence[Tensor] | None, *, settle: bool = False) -> Any:
         """What the forward function returns: (outputs, targets), or the loss itself."""
         with self._replay():
+            if self._still is not None:
+                return self._still.call(self.params if theta is None else theta, self.batch)
             if theta is None and settle:
                 return self._module(self.batch)
             values: dict[str, Tensor] = {n: b.clone() for n, b in self._module.named_buffers()}
@@ -128,13 +147,14 @@ class ModelProgram:
     def weighted(self, theta: Sequence[Tensor] | None, *, settle: bool) -> tuple[Tensor, float]:
         """The loss and the weight of this batch in a sum over batches."""
         result = self.forward(theta, settle=settle)
-        return self._loss_of(result), self._weight(result)
+        return self._loss_of(result), self.weigh(result)
 
     def _loss_of(self, result: Any) -> Tensor:
         loss = result if self.loss_fn is None else self.loss_fn(*result)
         return checked_scalar(loss, "Objective", "loss_fn" if self.loss_fn else "forward")
 
-    def _weight(self, result: Any) -> float:
+    def weigh(self, result: Any) -> float:
+        """The weight of this batch in a sum over batches, from what the forward pass returned."""
         if self._count is not None:
             return float(self._count(self.batch))
         if self.loss_fn is None:
@@ -149,6 +169,7 @@ class FunctionProgram:
     def __init__(self, function: Callable[[Tensor], Tensor], x: Tensor) -> None:
         self._function = function
         self.params = Vector([x])
+        self.names = ["x"]
         self._replay = Replay(x.device)
 
     def loss(self, theta: Sequence[Tensor] | None, *, settle: bool = False) -> Tensor:
@@ -163,6 +184,12 @@ class FunctionProgram:
     def weighted(self, theta: Sequence[Tensor] | None, *, settle: bool) -> tuple[Tensor, float]:
         """The loss and the weight of this batch in a sum over batches."""
         return self.loss(theta, settle=settle), 1.0
+
+    def still(self, leaves: Vector) -> FunctionProgram:
+        """The same at ``leaves``."""
+        fixed = copy.copy(self)
+        fixed.params = leaves
+        return fixed
 
 
 @final

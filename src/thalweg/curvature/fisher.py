@@ -1,0 +1,187 @@
+r"""Fisher matrices: of the model's own predictions, and of the labels it was given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, final
+
+import torch
+from torch import Tensor
+
+from thalweg.curvature.batches import AbstractBatchOperator, How, Prepared
+from thalweg.curvature.outputs import (
+    OutputCurvature,
+    loss_hessian,
+    output_gradient,
+    prepare_sandwich,
+)
+from thalweg.curvature.tangents import SCHEMES
+from thalweg.errors import bad_argument
+from thalweg.objective import (
+    AbstractClosure,
+    BinaryCrossEntropy,
+    Closure,
+    CrossEntropy,
+    UnknownLoss,
+)
+
+
+__all__ = ["EmpiricalFisher", "Fisher"]
+
+
+@final
+class Fisher(AbstractBatchOperator):
+    r"""The Fisher matrix :math:`F = \mathbb E_{x}\,\mathbb E_{y \sim p(y | x)}[g g^\top]`.
+
+    g is the gradient of one sample's loss at a label drawn from the model's own prediction:
+    categories for cross-entropy, coins for binary cross-entropy, normal targets for squared error
+    (of the variance that makes the loss a negative log-likelihood). The expectation over labels is
+    taken exactly, which gives the generalised Gauss-Newton matrix of these losses, or from a fixed
+    number of draws, which is unbiased for it.
+
+    Args:
+        closure: ``objective.closure(x, y)``, or ``objective.over(loader)``, with a loss of a known
+            kind.
+        samples: Draws of labels; None takes the expectation exactly.
+        seed: Of the draws; the same draws serve every product of one operator.
+        params: Names of parameters to restrict to; None takes all.
+        how: Scheme of tangents, memory, self-check, process group.
+
+    Raises:
+        ValueError: If ``samples`` is not positive.
+        TypeError: If the loss is not of a known kind: it gives no distribution to draw from.
+
+    Example:
+        >>> from thalweg.objective import Objective
+        >>> objective = Objective(torch.nn.Linear(1, 2), torch.nn.functional.cross_entropy)
+        >>> F = Fisher(objective.closure(torch.ones(3, 1), torch.tensor([0, 1, 1])), samples=8)
+        >>> bool((torch.linalg.eigvalsh(F.to_dense()) > -1e-6).all())
+        True
+
+    References:
+        Martens, New insights and perspectives on the natural gradient method, 2020.
+    """
+
+    schemes: ClassVar[tuple[str, ...]] = SCHEMES
+
+    def __init__(
+        self,
+        closure: AbstractClosure,
+        samples: int | None = None,
+        seed: int = 0,
+        params: Sequence[str] | str | None = None,
+        how: How | None = None,
+    ) -> None:
+        if samples is not None and not (isinstance(samples, int) and samples > 0):
+            raise bad_argument("Fisher", "samples", samples, "an integer >= 1, or None")
+        super().__init__(closure, params, how)
+        if isinstance(self.still.batches[0].loss_fn, UnknownLoss | None):
+            raise TypeError(
+                "Fisher: the loss is not of a known kind, so there is no distribution to draw "
+                "labels from. Use GGN or EmpiricalFisher, or a loss of torch.nn."
+            )
+        self.samples = samples
+        self.seed = seed
+
+    def prepare(self, batch: Closure, index: int) -> Prepared:
+        """Run the forward pass, and draw the labels."""
+        between = loss_hessian(batch) if self.samples is None else self._drawn(batch, index)
+        return prepare_sandwich(batch, self.leaves, self.how.scheme, between)
+
+    def normaliser(self, weight: float, samples: int) -> float:
+        """A mean over the weights, or a sum."""
+        return 1.0 if self.still.summed else 1.0 / weight
+
+    def _drawn(self, batch: Closure, index: int) -> OutputCurvature:
+        loss = batch.loss_fn
+        draws = self.samples or 1
+        assert loss is not None
+
+        def curvature(outputs: Tensor, targets: Any) -> Callable[[Tensor], Tensor]:
+            generator = torch.Generator(outputs.device).manual_seed(self.seed + 7919 * index)
+            drawn = [loss.sample(outputs, targets, generator) for _ in range(draws)]
+            slopes = [output_gradient(loss, outputs, labels)[1] for labels in drawn]
+            scale = (1.0 if loss.reduction == "sum" else loss.count(outputs, targets)) / draws
+            return lambda u: sum((_rank_one(g, u, _fibre(loss, g)) for g in slopes), 0 * u) * scale
+
+        return curvature
+
+
+@final
+class EmpiricalFisher(AbstractBatchOperator):
+    r"""The uncentred second moment :math:`\frac1N\sum_n g_n g_n^\top` of the samples' gradients.
+
+    g is the gradient of one sample's loss at its own label, a sample being an entry of the outputs'
+    first dimension. It is not a Fisher matrix: it vanishes where the model fits its labels. Samples
+    must not know each other (no BatchNorm in train mode). For a loss that sums, the sum is not
+    divided.
+
+    Args:
+        closure: ``objective.closure(x, y)``, or ``objective.over(loader)``, with a loss function.
+        params: Names of parameters to restrict to; None takes all.
+        how: Scheme of tangents, memory, self-check, process group.
+
+    Raises:
+        TypeError: If the objective's outputs are not known.
+
+    Example:
+        >>> from thalweg.objective import Objective
+        >>> objective = Objective(torch.nn.Linear(1, 1, bias=False), torch.nn.functional.mse_loss)
+        >>> objective.model.weight.data.fill_(1.0)
+        tensor([[1.]])
+        >>> E = EmpiricalFisher(objective.closure(torch.ones(2, 1), torch.tensor([[0.0], [3.0]])))
+        >>> E.to_dense().item()
+        10.0
+
+    References:
+        Kunstner, Balles and Hennig, Limitations of the empirical Fisher approximation, 2019.
+    """
+
+    schemes: ClassVar[tuple[str, ...]] = SCHEMES
+
+    def __init__(
+        self,
+        closure: AbstractClosure,
+        params: Sequence[str] | str | None = None,
+        how: How | None = None,
+    ) -> None:
+        super().__init__(closure, params, how)
+
+    def prepare(self, batch: Closure, index: int) -> Prepared:
+        """Run the forward pass; a sample's gradient enters through the outputs."""
+        loss = batch.loss_fn
+        weights: list[float] = []
+
+        def curvature(outputs: Tensor, targets: Any) -> Callable[[Tensor], Tensor]:
+            assert loss is not None
+            _, slope = output_gradient(loss, outputs, targets)
+            rest = tuple(range(1, slope.ndim))
+            # The batch's weight enters squared: here once, and once in the sum over batches.
+            return lambda u: _rank_one(slope, u, rest) * weights[0]
+
+        prepared = prepare_sandwich(batch, self.leaves, self.how.scheme, curvature)
+        weights.append(prepared.weight)
+        return prepared
+
+    def normaliser(self, weight: float, samples: int) -> float:
+        """N over the squared sum of weights: the mean loss is a sum of s_n divided by it."""
+        return 1.0 if self.still.summed else samples / weight**2
+
+
+def _fibre(loss: Any, slope: Tensor) -> tuple[int, ...]:
+    """The dimensions over which one draw's gradient is one vector: a position's classes, say.
+
+    Draws in different places are independent with mean gradient zero, so what lies between them
+    has expectation zero and is left out: less noise, the same mean.
+    """
+    if isinstance(loss, CrossEntropy):
+        return (1,) if slope.ndim > 1 else (0,)
+    if isinstance(loss, BinaryCrossEntropy):
+        return ()
+    return tuple(range(1, slope.ndim))
+
+
+def _rank_one(g: Tensor, u: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """Each fibre's g (g'u)."""
+    inner = (g * u).sum(dims, keepdim=True) if dims else g * u
+    return g * inner

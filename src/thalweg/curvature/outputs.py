@@ -1,0 +1,108 @@
+r"""Matrices of the form :math:`J^\top B J`, with B in the space of a model's outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from thalweg.curvature.batches import Prepared
+from thalweg.curvature.tangents import Tangents
+from thalweg.objective import AbstractOutputLoss, Closure
+
+
+__all__ = ["OutputCurvature", "loss_hessian", "output_gradient", "prepare_sandwich", "tangents_of"]
+
+# (outputs, targets) -> the product with B.
+OutputCurvature = Callable[[Tensor, Any], Callable[[Tensor], Tensor]]
+
+
+def prepare_sandwich(
+    batch: Closure, leaves: list[Tensor], scheme: str | None, curvature: OutputCurvature
+) -> Prepared:
+    r"""One batch's :math:`J^\top B J`.
+
+    Args:
+        batch: The batch, held still.
+        leaves: The parameters.
+        scheme: Of the tangents.
+        curvature: What gives B.
+
+    Returns:
+        The batch, ready for products.
+
+    Raises:
+        TypeError: If the objective has no outputs, or they are no tensor.
+    """
+    tangents, targets, loss_fn = tangents_of(batch, leaves, scheme)
+    outputs = tangents.outputs
+    between = curvature(outputs, targets)
+    loss, slope = output_gradient(loss_fn, outputs, targets)
+
+    def product(v: list[Tensor]) -> Sequence[Tensor]:
+        return tangents.backward(between(tangents.forward(v)))
+
+    return Prepared(
+        product,
+        loss,
+        tangents.backward(slope),
+        batch.program.weigh((outputs, targets)),
+        samples=len(outputs) if outputs.ndim else 1,
+        held=[outputs],
+    )
+
+
+def tangents_of(
+    batch: Closure, leaves: list[Tensor], scheme: str | None
+) -> tuple[Tangents, Any, AbstractOutputLoss]:
+    """The outputs as a function of the leaves, the targets and the loss of outputs.
+
+    Raises:
+        TypeError: If the objective has no outputs, or they are no tensor.
+    """
+    place = {id(leaf): i for i, leaf in enumerate(leaves)}
+    kept: dict[str, Any] = {}
+
+    def function(theta: Sequence[Tensor]) -> Tensor:
+        full = [theta[place[id(p)]] if id(p) in place else p for p in batch.params]
+        outputs, targets = batch.program.outputs(full)
+        kept.setdefault("targets", targets)
+        if not isinstance(outputs, Tensor):
+            raise TypeError(
+                f"Curvature of outputs: the model's outputs must be one tensor, got "
+                f"{type(outputs).__name__}; pass Objective(..., forward=...) that returns it."
+            )
+        return outputs
+
+    if batch.loss_fn is None:
+        batch.outputs()  # raises, and says why
+        raise TypeError("Curvature of outputs: the objective has no loss of outputs.")
+    tangents = Tangents(function, leaves, scheme)
+    return tangents, kept["targets"], batch.loss_fn
+
+
+def output_gradient(
+    loss_fn: AbstractOutputLoss, outputs: Tensor, targets: Any
+) -> tuple[Tensor, Tensor]:
+    """The loss and its gradient in output space."""
+    with torch.enable_grad():
+        z = outputs.detach().requires_grad_()
+        loss = loss_fn(z, targets)
+        if not loss.requires_grad:
+            return loss, torch.zeros_like(z)
+        (slope,) = torch.autograd.grad(loss, z, materialize_grads=True)
+    return loss.detach(), slope
+
+
+def loss_hessian(batch: Closure) -> OutputCurvature:
+    """The Hessian of the batch's loss in output space."""
+    loss = batch.loss_fn
+
+    def curvature(outputs: Tensor, targets: Any) -> Callable[[Tensor], Tensor]:
+        assert loss is not None  # outputs are known only where there is a loss
+        fixed = outputs.detach()
+        return lambda u: loss.hessian_product(fixed, targets, u)
+
+    return curvature

@@ -1,0 +1,1 @@
+"""Pure functions of products, vectors and matrices: no model, no optimizer."""

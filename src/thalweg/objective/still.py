@@ -1,0 +1,92 @@
+"""A model held still: its buffers, modes and types as they were, differentiable twice.
+
+What a curvature operator differentiates must not change between two of its products, whatever the
+training loop does with the live model meanwhile. And it must be differentiable twice, which some
+fast kernels are not: fused attention, cuDNN's recurrent layers and compiled modules are replaced by
+their plain forms while the model runs here, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+__all__ = ["Still", "single"]
+
+_REDUCED = (torch.bfloat16, torch.float16)
+
+
+@final
+class Still:
+    """A module's buffers and modes, taken now.
+
+    Args:
+        module: The module.
+        names: The names of the parameters that will be handed to :meth:`call`.
+    """
+
+    def __init__(self, module: nn.Module, names: Sequence[str]) -> None:
+        self._module = module
+        self._names = list(names)
+        held = dict(module.named_parameters())
+        self.reduced = any(held[name].dtype in _REDUCED for name in self._names)
+        self._values = {name: _wide(b.detach().clone()) for name, b in module.named_buffers()}
+        if self.reduced:
+            rest = {name: p for name, p in held.items() if name not in set(names)}
+            self._values |= {name: _wide(p.detach()) for name, p in rest.items()}
+        self._modes = [(m, m.training) for m in module.modules()]
+        self._recurrent = any(isinstance(m, nn.RNNBase) for m in module.modules())
+
+    def call(self, theta: Sequence[Tensor], batch: Any) -> Any:
+        """What the module returns at the parameters ``theta``."""
+        values = dict(self._values) | dict(zip(self._names, theta, strict=True))
+        with self._as_it_was(theta[0].is_cuda if theta else False):
+            return functional_call(self._module, values, (batch,))
+
+    @contextmanager
+    def _as_it_was(self, cuda: bool) -> Iterator[None]:
+        before = [(m, m.training) for m, _ in self._modes]
+        tracked: list[_BatchNorm] = []
+        for m, training in self._modes:
+            m.training = training
+            # Batch statistics are used either way; moving averages are not to be moved.
+            if training and isinstance(m, _BatchNorm) and m.track_running_stats:
+                m.track_running_stats = False
+                tracked.append(m)
+        try:
+            with ExitStack() as stack:
+                stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+                if cuda and self._recurrent:
+                    stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+                if "torch._dynamo" in sys.modules:
+                    stack.enter_context(torch.compiler.set_stance("force_eager"))
+                yield
+        finally:
+            for m, training in before:
+                m.training = training
+            for m in tracked:
+                m.track_running_stats = True
+
+
+def single(batch: Any) -> Any:
+    """The batch with its half-precision tensors in float32; everything else as it is."""
+    if isinstance(batch, Tensor):
+        return _wide(batch)
+    if isinstance(batch, Mapping):
+        return {name: single(value) for name, value in batch.items()}
+    if isinstance(batch, (tuple, list)) and not hasattr(batch, "_fields"):
+        return type(batch)(single(value) for value in batch)
+    return batch
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in _REDUCED else tensor
