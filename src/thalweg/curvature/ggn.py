@@ -22,8 +22,8 @@ class GGN(AbstractBatchOperator):
     output space: in closed form for squared error, cross-entropy (weights, smoothing, ignored
     targets) and binary cross-entropy, by double backward on the outputs alone for others. G is
     positive semi-definite for losses convex in z, and is the Hessian where the network is linear in
-    its parameters. A product is one tangent (schemes: :class:`~thalweg.curvature.tangents.Tangents`)
-    and one backward pass on a kept graph: about 1.4 gradients once recorded.
+    its parameters. A product is one tangent (schemes: see :class:`How`) and one backward
+    pass on a kept graph: about 1.4 gradients once recorded.
 
     Args:
         closure: ``objective.closure(x, y)``, or ``objective.over(loader)``, with a loss function.
