@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self, final
 
 import torch
@@ -15,7 +15,9 @@ from thalweg.objective.program import ModelProgram, Program
 from thalweg.vectors import Vector
 
 
-__all__ = ["AbstractClosure", "Closure", "Risk"]
+__all__ = ["AbstractClosure", "Closure", "Products", "Risk"]
+
+Products = Callable[[Vector], Vector]
 
 
 class AbstractClosure(ABC):
@@ -58,6 +60,20 @@ class AbstractClosure(ABC):
     @abstractmethod
     def value_and_grad(self, theta: Vector | Tensor | None = None) -> tuple[Tensor, Vector]:
         """The loss and its gradient at ``theta``; ``.grad`` is left alone."""
+
+    @abstractmethod
+    def with_products(self) -> tuple[Tensor, Products]:
+        """Do what a call does, and keep what is needed for products with the Hessian.
+
+        The graph of the gradient is kept until the products are dropped; the live parameters must
+        not be moved before.
+
+        Returns:
+            The loss, and v -> H v over ``params``.
+
+        Raises:
+            RuntimeError: If some layer has no second derivative (torch's own message).
+        """
 
     @final
     def snapshot(self) -> Vector:
@@ -132,6 +148,42 @@ class Closure(AbstractClosure):
             elif weight > 0:
                 (loss * weight).backward()
         return loss.detach(), weight
+
+    def with_products(self) -> tuple[Tensor, Products]:
+        """Do what a call does, and keep what is needed for products with the Hessian."""
+        loss, gradient, _ = self._curved()
+        for p, g in zip(self.params, gradient, strict=True):
+            p.grad = g.detach().clone()
+        return loss, self._products(gradient)
+
+    def _curved(self) -> tuple[Tensor, tuple[Tensor, ...], float]:
+        """One live forward and backward whose gradient has a graph, and the weight in a sum."""
+        settle, self._called = not self._called, True
+        with torch.enable_grad(), self.ledger.charge(forward=1, backward=1):
+            loss, weight = self.program.twice(settle=settle)
+            _check_depends(loss)
+            leaves = list(self.params)
+            gradient = torch.autograd.grad(loss, leaves, create_graph=True, materialize_grads=True)
+        return loss.detach(), gradient, weight
+
+    def _products(self, gradient: Sequence[Tensor]) -> Products:
+        leaves = list(self.params)
+        moving = [i for i, g in enumerate(gradient) if g.requires_grad]
+
+        def product(v: Vector) -> Vector:
+            if not moving:
+                return v.zeros_like()
+            with self.ledger.charge(product=1):
+                parts = torch.autograd.grad(
+                    [gradient[i] for i in moving],
+                    leaves,
+                    [v[i] for i in moving],
+                    retain_graph=True,
+                    materialize_grads=True,
+                )
+            return Vector(parts)
+
+        return product
 
     def value(self, theta: Vector | Tensor | None = None) -> Tensor:
         """The loss at ``theta`` (default: the live parameters); a 0-dim tensor, no graph."""

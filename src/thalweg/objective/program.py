@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from thalweg.objective.losses import AbstractOutputLoss
-from thalweg.objective.still import Still, single
+from thalweg.objective.still import Still, single, twice_differentiable
 from thalweg.vectors import Vector
 
 
@@ -39,6 +39,10 @@ class Program(Protocol):
 
     def weighted(self, theta: Sequence[Tensor] | None, *, settle: bool) -> tuple[Tensor, float]:
         """The loss and the weight of this batch in a sum over batches."""
+        ...
+
+    def twice(self, *, settle: bool) -> tuple[Tensor, float]:
+        """The same at the live parameters, differentiable twice."""
         ...
 
     def still(self, leaves: Vector) -> Program:
@@ -149,6 +153,14 @@ class ModelProgram:
         result = self.forward(theta, settle=settle)
         return self._loss_of(result), self.weigh(result)
 
+    def twice(self, *, settle: bool) -> tuple[Tensor, float]:
+        """The loss and the weight at the live parameters, differentiable twice."""
+        recurrent = self.params[0].is_cuda and any(
+            isinstance(m, nn.RNNBase) for m in self._module.modules()
+        )
+        with twice_differentiable(recurrent):
+            return self.weighted(None, settle=settle)
+
     def _loss_of(self, result: Any) -> Tensor:
         loss = result if self.loss_fn is None else self.loss_fn(*result)
         return checked_scalar(loss, "Objective", "loss_fn" if self.loss_fn else "forward")
@@ -184,6 +196,10 @@ class FunctionProgram:
     def weighted(self, theta: Sequence[Tensor] | None, *, settle: bool) -> tuple[Tensor, float]:
         """The loss and the weight of this batch in a sum over batches."""
         return self.loss(theta, settle=settle), 1.0
+
+    def twice(self, *, settle: bool) -> tuple[Tensor, float]:
+        """The same at the live parameter."""
+        return self.weighted(None, settle=settle)
 
     def still(self, leaves: Vector) -> FunctionProgram:
         """The same at ``leaves``."""

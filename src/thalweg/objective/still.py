@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
-__all__ = ["Still", "single"]
+__all__ = ["Still", "single", "twice_differentiable"]
 
 _REDUCED = (torch.bfloat16, torch.float16)
 
@@ -63,18 +63,29 @@ class Still:
                 m.track_running_stats = False
                 tracked.append(m)
         try:
-            with ExitStack() as stack:
-                stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-                if cuda and self._recurrent:
-                    stack.enter_context(torch.backends.cudnn.flags(enabled=False))
-                if "torch._dynamo" in sys.modules:
-                    stack.enter_context(torch.compiler.set_stance("force_eager"))
+            with twice_differentiable(cuda and self._recurrent):
                 yield
         finally:
             for m, training in before:
                 m.training = training
             for m in tracked:
                 m.track_running_stats = True
+
+
+@contextmanager
+def twice_differentiable(recurrent: bool) -> Iterator[None]:
+    """Plain kernels instead of fast ones that have no second derivative.
+
+    Args:
+        recurrent: Whether cuDNN's recurrent layers are in use.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        if recurrent:
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        if "torch._dynamo" in sys.modules:
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        yield
 
 
 def single(batch: Any) -> Any:

@@ -1,0 +1,198 @@
+r"""Where a step's products with the Hessian come from.
+
+Handed one of our closures, a method gets exact products: the gradient's own graph is
+differentiated again. Handed an ordinary torch closure, as training frameworks pass them, or a model
+some of whose layers have no second derivative, it gets differences of gradients,
+
+.. math:: H v \approx \frac{\nabla L(\theta + h v) - \nabla L(\theta - h v)}{2 h},
+
+and says so once. They are right to about 1e-3 on smooth networks.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from thalweg.objective import AbstractClosure
+from thalweg.vectors import Vector
+
+
+__all__ = ["CurvatureFallbackWarning", "Look", "look"]
+
+Closure = Callable[[], Any]
+Caller = Callable[[Closure], Any]
+
+_SAID: set[tuple[str, str]] = set()
+# What torch says where an operation cannot be differentiated twice.
+_MISSING = ("derivative for", "is not implemented", "double backward", "differentiable twice")
+
+
+@final
+class CurvatureFallbackWarning(UserWarning):
+    """Products are taken by finite differences, and why.
+
+    Example:
+        >>> raise CurvatureFallbackWarning("AdaHessian: an ordinary closure.")
+        Traceback (most recent call last):
+        thalweg.optim.products.CurvatureFallbackWarning: AdaHessian: an ordinary closure.
+    """
+
+
+@final
+class Look:
+    """A loss with its gradient (in ``.grad``) and products with the Hessian there.
+
+    Args:
+        loss: What the closure returned.
+        product: v -> H v, over the parameters that were asked for.
+        exact: Whether by differentiation; else by finite differences.
+    """
+
+    def __init__(self, loss: Any, product: Callable[[Vector], Vector], exact: bool) -> None:
+        self.loss = loss
+        self.product = product
+        self.exact = exact
+
+
+def look(name: str, closure: Closure, params: Sequence[Tensor], call: Caller) -> Look:
+    """Evaluate a closure such that products with its Hessian can be taken.
+
+    Args:
+        name: The method, for the warning.
+        closure: One of ours, or any that zeroes gradients, calls backward and returns the loss.
+        params: The parameters over which products are taken.
+        call: The optimizer's own way to call a closure (with autograd, refusing a non-finite loss).
+
+    Returns:
+        The look; to be dropped before the parameters move.
+    """
+    if isinstance(closure, AbstractClosure):
+        return _exact(name, closure, params, call)
+    _say_once(
+        name,
+        "an ordinary closure was passed, so products with the Hessian are differences of "
+        "gradients (right to about 1e-3). Pass objective.closure(x, y) for exact ones.",
+    )
+    return _live_differences(closure, params, call)
+
+
+def _exact(name: str, closure: AbstractClosure, params: Sequence[Tensor], call: Caller) -> Look:
+    """By double backward; by differences where a layer turns out to have no second derivative."""
+    made: list[Callable[[Vector], Vector]] = []
+
+    def evaluate() -> Tensor:
+        loss, products = closure.with_products()
+        made.append(products)
+        return loss
+
+    try:
+        loss = call(evaluate)
+    except (RuntimeError, NotImplementedError) as error:
+        _refuse_unless_missing(name, error)
+        loss = call(closure)
+    within = _Restricted(closure, params)
+    still = within.differences
+
+    def product(v: Vector) -> Vector:
+        if made:
+            try:
+                return within.only(made[0](within.whole(v)))
+            except (RuntimeError, NotImplementedError) as error:
+                _refuse_unless_missing(name, error)
+                made.clear()
+        return still(v)
+
+    return Look(loss, product, bool(made))
+
+
+@final
+class _Restricted:
+    """A closure's parameters, and those of them that an optimizer holds."""
+
+    def __init__(self, closure: AbstractClosure, params: Sequence[Tensor]) -> None:
+        self._closure = closure
+        place = {id(p): i for i, p in enumerate(closure.params)}
+        self._where = [place.get(id(p)) for p in params]
+
+    def whole(self, v: Vector) -> Vector:
+        """V with zeros for the parameters that the optimizer does not hold."""
+        if self._where == list(range(len(self._closure.params))):
+            return v
+        parts = [torch.zeros_like(p) for p in self._closure.params]
+        for i, part in zip(self._where, v, strict=True):
+            if i is not None:
+                parts[i] = part
+        return Vector(parts)
+
+    def only(self, product: Vector) -> Vector:
+        """The optimizer's part of a product; zeros where the closure has no such parameter."""
+        return Vector(product[i] if i is not None else torch.zeros(()) for i in self._where)
+
+    def differences(self, v: Vector) -> Vector:
+        """Central differences of gradients, at points that the model never sees."""
+        here, whole = self._closure.params.detach(), self.whole(v)
+        step = _step(here, whole)
+        if step == 0.0:
+            return v.zeros_like()
+        ends = [self._closure.value_and_grad(here.add(whole, alpha=h))[1] for h in (step, -step)]
+        return self.only((ends[0] - ends[1]) / (2 * step))
+
+
+def _live_differences(closure: Closure, params: Sequence[Tensor], call: Caller) -> Look:
+    """Central differences by moving the live parameters there and exactly back."""
+    host = torch.get_rng_state()
+    loss = call(closure)
+
+    def product(v: Vector) -> Vector:
+        here = Vector(params).clone()
+        grads = [p.grad for p in params]
+        step = _step(here, v)
+        if step == 0.0:
+            return v.zeros_like()
+        ends: list[list[Tensor]] = []
+        try:
+            for h in (step, -step):
+                for p, start, part in zip(params, here, v, strict=True):
+                    p.copy_(start + h * part)
+                    p.grad = None
+                with torch.random.fork_rng():  # dropout draws the same mask
+                    torch.set_rng_state(host)
+                    call(closure)
+                ends.append([torch.zeros_like(p) if p.grad is None else p.grad for p in params])
+        finally:
+            for p, start, grad in zip(params, here, grads, strict=True):
+                p.copy_(start)
+                p.grad = grad
+        return (Vector(ends[0]) - Vector(ends[1])) / (2 * step)
+
+    return Look(loss, product, False)
+
+
+def _step(here: Vector, v: Vector) -> float:
+    """The step that balances truncation against rounding; 0 for a zero vector."""
+    length = float(v.norm())
+    eps = torch.finfo(here[0].dtype).eps if len(here) else 0.0
+    return eps ** (1 / 3) * (1.0 + float(here.norm())) / length if length > 0.0 else 0.0
+
+
+def _refuse_unless_missing(name: str, error: Exception) -> None:
+    """Go on where a second derivative is missing, and say so once; raise any other error."""
+    text = str(error)
+    if not any(sign in text for sign in _MISSING):
+        raise error
+    _say_once(
+        name,
+        f"a layer has no second derivative ({text.splitlines()[0]}), so products with the Hessian "
+        "are differences of gradients (right to about 1e-3 on smooth networks).",
+    )
+
+
+def _say_once(name: str, message: str) -> None:
+    if (name, message) not in _SAID:
+        _SAID.add((name, message))
+        warnings.warn(f"{name}: {message}", CurvatureFallbackWarning, stacklevel=5)
