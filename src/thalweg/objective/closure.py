@@ -12,6 +12,7 @@ from torch import Tensor
 from thalweg.objective.ledger import Ledger
 from thalweg.objective.losses import AbstractOutputLoss
 from thalweg.objective.program import ModelProgram, Program
+from thalweg.objective.still import leaves_of
 from thalweg.vectors import Vector
 
 
@@ -120,7 +121,7 @@ class Closure(AbstractClosure):
 
     def still(self, *, borrow: bool = False) -> Closure:
         """The same function, held at the point where the model is now."""
-        return Closure(self.program.still(_leaves(self.params, borrow)), self.ledger)
+        return Closure(self.program.still(leaves_of(self.params, borrow)), self.ledger)
 
     def __call__(self) -> Tensor:
         """Zero the gradients, run forward and backward, return the loss (without graph)."""
@@ -151,12 +152,12 @@ class Closure(AbstractClosure):
 
     def with_products(self) -> tuple[Tensor, Products]:
         """Do what a call does, and keep what is needed for products with the Hessian."""
-        loss, gradient, _ = self._curved()
+        loss, gradient, _ = self.with_gradient()
         for p, g in zip(self.params, gradient, strict=True):
             p.grad = g.detach().clone()
-        return loss, self._products(gradient)
+        return loss, self.products_of(gradient)
 
-    def _curved(self) -> tuple[Tensor, tuple[Tensor, ...], float]:
+    def with_gradient(self) -> tuple[Tensor, tuple[Tensor, ...], float]:
         """One live forward and backward whose gradient has a graph, and the weight in a sum."""
         settle, self._called = not self._called, True
         with torch.enable_grad(), self.ledger.charge(forward=1, backward=1):
@@ -166,7 +167,8 @@ class Closure(AbstractClosure):
             gradient = torch.autograd.grad(loss, leaves, create_graph=True, materialize_grads=True)
         return loss.detach(), gradient, weight
 
-    def _products(self, gradient: Sequence[Tensor]) -> Products:
+    def products_of(self, gradient: Sequence[Tensor]) -> Products:
+        """Products with the Hessian through a gradient that has a graph."""
         leaves = list(self.params)
         moving = [i for i, g in enumerate(gradient) if g.requires_grad]
 
@@ -272,7 +274,7 @@ class Risk(AbstractClosure):
 
     def still(self, *, borrow: bool = False) -> Risk:
         """The same function, held at the point where the model is now."""
-        leaves = _leaves(self.params, borrow)
+        leaves = leaves_of(self.params, borrow)
         return Risk([Closure(c.program.still(leaves), c.ledger) for c in self.closures])
 
     def __call__(self) -> Tensor:
@@ -281,6 +283,27 @@ class Risk(AbstractClosure):
         value, total = self._mean(terms)
         Vector(p.grad for p in self.params if p.grad is not None).div_(total)
         return value
+
+    def with_products(self) -> tuple[Tensor, Products]:
+        """Do what a call does, and keep what is needed for products with the Hessian."""
+        looks = [c.with_gradient() for c in self.closures]
+        value, total = self._mean([(loss, weight) for loss, _, weight in looks])
+        shares = [weight / total for _, _, weight in looks]
+        made = [c.products_of(g) for c, (_, g, _) in zip(self.closures, looks, strict=True)]
+        for i, p in enumerate(self.params):
+            p.grad = torch.zeros_like(p)
+            for (_, gradient, _), share in zip(looks, shares, strict=True):
+                if share > 0:
+                    p.grad.add_(gradient[i].detach(), alpha=share)
+
+        def product(v: Vector) -> Vector:
+            total_product = v.zeros_like()
+            for within, share in zip(made, shares, strict=True):
+                if share > 0:
+                    total_product.add_(within(v), alpha=share)
+            return total_product
+
+        return value, product
 
     def value(self, theta: Vector | Tensor | None = None) -> Tensor:
         """The loss at ``theta`` (default: the live parameters); a 0-dim tensor, no graph."""
@@ -305,21 +328,6 @@ class Risk(AbstractClosure):
             raise ValueError("Objective.over(loader=...): no target in any batch counts.")
         total = 1.0 if self.summed else sum(weight for _, weight in counted)
         return torch.stack([loss * weight for loss, weight in counted]).sum() / total, total
-
-
-def _leaves(params: Vector, borrow: bool) -> Vector:
-    """The parameters as leaves of their own, in float32 at least."""
-    if any(p.is_complex() for p in params):
-        raise TypeError(
-            "Curvature of complex parameters is not defined here: second derivatives are of real "
-            "functions. Use torch.view_as_real on the parameters."
-        )
-    leaves: list[Tensor] = []
-    for p in params:
-        fixed = p.detach() if borrow else p.detach().clone()
-        wide = fixed.float() if fixed.dtype in (torch.bfloat16, torch.float16) else fixed
-        leaves.append(wide.requires_grad_())
-    return Vector(leaves)
 
 
 def _check_depends(loss: Tensor) -> None:

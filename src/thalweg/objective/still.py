@@ -19,8 +19,10 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from thalweg.vectors import Vector
 
-__all__ = ["Still", "single", "twice_differentiable"]
+
+__all__ = ["Still", "leaves_of", "single", "twice_differentiable"]
 
 _REDUCED = (torch.bfloat16, torch.float16)
 
@@ -70,6 +72,21 @@ class Still:
                 m.training = training
             for m in tracked:
                 m.track_running_stats = True
+
+
+def leaves_of(params: Vector, borrow: bool) -> Vector:
+    """The parameters as leaves of their own, in float32 at least."""
+    if any(p.is_complex() for p in params):
+        raise TypeError(
+            "Curvature of complex parameters is not defined here: second derivatives are of real "
+            "functions. Use torch.view_as_real on the parameters."
+        )
+    leaves: list[Tensor] = []
+    for p in params:
+        fixed = p.detach() if borrow else p.detach().clone()
+        wide = fixed.float() if fixed.dtype in _REDUCED else fixed
+        leaves.append(wide.requires_grad_())
+    return Vector(leaves)
 
 
 @contextmanager
