@@ -181,6 +181,10 @@ class Vector(Sequence[Tensor]):
         """The sign of each entry."""
         return Vector(_each(torch._foreach_sign, self.tensors))
 
+    def pow(self, exponent: float) -> Vector:
+        """Each entry to the power ``exponent``."""
+        return Vector(_each(torch._foreach_pow, self.tensors, exponent))
+
     def addcmul(self, first: Vector, second: Vector, *, value: float = 1) -> Vector:
         """``self + value * first * second``, entry by entry."""
         return Vector(

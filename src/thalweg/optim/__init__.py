@@ -6,6 +6,7 @@ need, keep and cost; :func:`create` makes one by name.
 """
 
 from thalweg.optim.adagrad import Adagrad
+from thalweg.optim.adahessian import AdaHessian
 from thalweg.optim.adam import Adam
 from thalweg.optim.adamw import AdamW
 from thalweg.optim.adan import Adan
@@ -15,7 +16,7 @@ from thalweg.optim.catalogue import Entry, catalogue, create, resolve
 from thalweg.optim.delta_bar_delta import DeltaBarDelta
 from thalweg.optim.first_order import AbstractFirstOrder
 from thalweg.optim.lookahead import Lookahead
-from thalweg.optim.metadata import Common, Cost, Needs, Range, Reference, Slot
+from thalweg.optim.metadata import Common, Cost, CurvatureCommon, Needs, Range, Reference, Slot
 from thalweg.optim.nesterov import Nesterov
 from thalweg.optim.projected_gradient import ProjectedGradient
 from thalweg.optim.rmsprop import RMSprop
@@ -23,6 +24,7 @@ from thalweg.optim.rprop import Rprop
 from thalweg.optim.sam import SAM
 from thalweg.optim.seams import Path, Piece, Point, Ray, StepInfo
 from thalweg.optim.sgd import SGD
+from thalweg.optim.sophia import Sophia
 from thalweg.optim.wrapper import AbstractWrapper
 
 
@@ -32,12 +34,14 @@ __all__ = [
     "AbstractFirstOrder",
     "AbstractOptimizer",
     "AbstractWrapper",
+    "AdaHessian",
     "Adagrad",
     "Adam",
     "AdamW",
     "Adan",
     "Common",
     "Cost",
+    "CurvatureCommon",
     "DeltaBarDelta",
     "Entry",
     "Lookahead",
@@ -53,6 +57,7 @@ __all__ = [
     "Reference",
     "Rprop",
     "Slot",
+    "Sophia",
     "StepInfo",
     "WeightAveraging",
     "catalogue",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import inspect
+from typing import Any
 
 from torch.optim import Optimizer
 
 from thalweg.errors import Domain, closest
-from thalweg.optim.metadata import Common
+from thalweg.optim import metadata
 from thalweg.optim.seams import Group
 
 
@@ -21,10 +22,16 @@ def argument_names(cls: type) -> tuple[str, ...]:
     names: list[str] = []
     for name, parameter in inspect.signature(cls.__init__).parameters.items():
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            names.extend(Common.__annotations__)
+            names.extend(_options_of(parameter).__annotations__)
         elif name != "self":
             names.append(name)
     return tuple(names)
+
+
+def _options_of(parameter: inspect.Parameter) -> Any:
+    """The TypedDict that ``**common: Unpack[...]`` names."""
+    named = str(parameter.annotation).rpartition("[")[2].rstrip("]")
+    return getattr(metadata, named.rpartition(".")[2])
 
 
 @functools.cache

@@ -7,7 +7,7 @@ from enum import Enum
 from typing import TypedDict, final
 
 
-__all__ = ["Common", "Cost", "Needs", "Range", "Reference", "Slot"]
+__all__ = ["Common", "Cost", "CurvatureCommon", "Needs", "Range", "Reference", "Slot"]
 
 
 @final
@@ -127,3 +127,9 @@ class Common(TypedDict, total=False):
     maximize: bool
     foreach: bool | None
     compile: bool
+
+
+class CurvatureCommon(Common, total=False):
+    """Those options, and the ``seed`` of the probes that look at curvature, an integer >= 0."""
+
+    seed: int
