@@ -12,11 +12,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, final, overload
 
-import numpy as np
 import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
+from thalweg.curvature.scipy_form import scipy_form
 from thalweg.curvature.selection import positions, selected
 from thalweg.errors import bad_argument
 from thalweg.vectors import Vector
@@ -260,23 +260,7 @@ class AbstractOperator(ABC):
             >>> eigsh(A.to_scipy(), k=1, return_eigenvectors=False).round(3).item()
             20.0
         """
-        kind = torch.zeros(0, dtype=self.dtype).numpy().dtype
-
-        def on_arrays(adjoint: bool) -> Callable[[Any], Any]:
-            def product(array: Any) -> Any:
-                columns = torch.from_numpy(np.array(array, dtype=kind))
-                return self.apply(columns, adjoint=adjoint).cpu().numpy()
-
-            return product
-
-        return LinearOperator(
-            shape=self.shape,
-            dtype=kind,
-            matvec=on_arrays(False),
-            matmat=on_arrays(False),
-            rmatvec=on_arrays(True),
-            rmatmat=on_arrays(True),
-        )
+        return scipy_form(self.shape, self.dtype, self.apply)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.shape[0]} x {self.shape[1]}, {self.dtype})"

@@ -69,6 +69,7 @@ class AdaHessian(AbstractDiagonalCurvature):
         optimizer for machine learning, 2021.
     """
 
+    known_as: ClassVar[str] = "adahessian"
     reference: ClassVar[Reference] = Reference(
         "Yao, Gholami, Shen, Mustafa, Keutzer, Mahoney",
         "AdaHessian: an adaptive second order optimizer for machine learning",

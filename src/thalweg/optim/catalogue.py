@@ -165,8 +165,10 @@ def _final(base: type[AbstractOptimizer]) -> Iterator[type[AbstractOptimizer]]:
         yield from _final(cls)
 
 
-def _name(cls: type) -> str:
+def _name(cls: Any) -> str:
     """CamelCase to words: WeightAveraging is weight-averaging, RMSprop is rmsprop."""
+    if "known_as" in vars(cls):
+        return cls.known_as
     return re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", "-", cls.__name__).lower()
 
 

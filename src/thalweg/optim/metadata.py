@@ -129,7 +129,12 @@ class Common(TypedDict, total=False):
     compile: bool
 
 
-class CurvatureCommon(Common, total=False):
-    """Those options, and the ``seed`` of the probes that look at curvature, an integer >= 0."""
+class CurvatureCommon(TypedDict, total=False):
+    """The options of :class:`Common`, and the ``seed`` of the probes that look at curvature."""
 
+    l1: float
+    decoupled_weight_decay: bool
+    maximize: bool
+    foreach: bool | None
+    compile: bool
     seed: int
