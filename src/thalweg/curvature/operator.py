@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, final, overload
+from typing import final, overload
 
 import torch
 from scipy.sparse.linalg import LinearOperator
@@ -54,9 +54,7 @@ class AbstractOperator(ABC):
         domain: Vector | None = None,
         names: Sequence[str] = (),
     ) -> None:
-        self.shape = shape
-        self.dtype = dtype
-        self.device = device
+        self.shape, self.dtype, self.device = shape, dtype, device
         self.symmetric = symmetric
         self.domain = domain
         self.names = list(names)

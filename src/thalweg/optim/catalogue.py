@@ -83,7 +83,7 @@ def catalogue() -> dict[str, Entry]:
 
     Example:
         >>> sorted(catalogue())[:3]
-        ['adagrad', 'adam', 'adamw']
+        ['adagrad', 'adahessian', 'adam']
     """
     found = sorted((_name(cls), cls) for cls in _final(AbstractOptimizer))
     return {name: Entry(name, cls) for name, cls in found}
