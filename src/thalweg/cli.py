@@ -18,7 +18,7 @@ from rich.text import Text
 from thalweg import __version__, compare as comparison, optim, problems, reproduce as reproduction
 from thalweg.errors import bad_argument
 from thalweg.report import results
-from thalweg.reproduce import Outcome
+from thalweg.reproduce import Book, Outcome
 from thalweg.study import Budget, LocalProcesses, Summary
 from thalweg.study.arms import parse_arms
 
@@ -33,6 +33,16 @@ app = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Folder of data sets, laid out as torchvision does (or THALWEG_DATA=DIR).",
+    ),
+]
+
+_FETCH = "Fetch data that are not on this machine, and say so first (or THALWEG_DOWNLOAD=1)."
+Download = Annotated[bool, typer.Option("--download", help=_FETCH)]
 
 
 @app.callback(invoke_without_command=True)
@@ -53,7 +63,9 @@ def _version(
 
 `thalweg compare digits-cnn --optimizers adam,sgd:momentum=0.9:nesterov=true,torch.optim.NAdam`
 
-`thalweg compare digits --trials 16 --seeds 10 --schedule cosine --out study --json`
+`thalweg compare digits --trials 16 --seeds 10 --schedule tuned --out study --json`
+
+`thalweg compare fashion-mlp --download` or `--data-root /data`
 
 `thalweg new-problem my_problem.py && thalweg compare my_problem.py`
 
@@ -79,24 +91,31 @@ def compare(
         bool, typer.Option(help="Also run each optimizer at its own defaults.")
     ] = True,
     schedule: Annotated[
-        str, typer.Option(help="The learning rate over a run: constant, cosine, linear, step.")
+        str,
+        typer.Option(
+            help="The learning rate over a run: constant, cosine, linear, step; or tuned: "
+            "each trial draws one of them, the winner's is kept."
+        ),
     ] = "constant",
     workers: Annotated[int | None, typer.Option(help="Runs at a time. [default: cores]")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder. [default: thalweg-out/PROBLEM]")] = None,
+    data_root: DataRoot = None,
+    download: Download = False,
     json_: Json = False,
 ) -> None:
     """Race optimizers on a problem: the same tuning for each, then fresh seeds, then a report."""
-    study = comparison.Study(
-        problem,
-        None if optimizers is None else parse_arms(optimizers),
-        budget=_budget(steps, evaluations, seconds),
-        trials=trials,
-        seeds=seeds,
-        defaults=defaults,
-        schedule=schedule,
-        out=out,
-    )
-    summary = study.run(command=_command(), executor=LocalProcesses(workers))
+    with comparison.data_places(data_root, download=download):
+        study = comparison.Study(
+            comparison.open_problem(problem, root=data_root, download=download),
+            None if optimizers is None else parse_arms(optimizers),
+            budget=_budget(steps, evaluations, seconds),
+            trials=trials,
+            seeds=seeds,
+            defaults=defaults,
+            schedule=schedule,
+            out=out,
+        )
+        summary = study.run(command=_command(), executor=LocalProcesses(workers))
     report = study.report()
     if json_:
         _print_json({**summary.to_dict(), "report": str(report), "folder": str(study.out)})
@@ -119,10 +138,13 @@ def list_(
     what: Annotated[
         str, typer.Argument(help="optimizers, problems, experiments, or nothing for all.")
     ] = "",
+    data_root: DataRoot = None,
     json_: Json = False,
 ) -> None:
-    """List what there is: optimizers, problems, experiments."""
-    rooms = {"optimizers": _optimizers(), "problems": _problems(), "experiments": _experiments()}
+    """List what there is: optimizers, problems (and what data they miss here), experiments."""
+    with comparison.data_places(data_root):
+        there = _problems()
+    rooms = {"optimizers": _optimizers(), "problems": there, "experiments": _experiments()}
     if what and what not in rooms:
         raise bad_argument("thalweg list", "what", what, f"one of {', '.join(rooms)}")
     shown = {name: rows for name, rows in rooms.items() if what in {"", name}}
@@ -153,7 +175,11 @@ def reproduce(
     ] = None,
     json_: Json = False,
 ) -> None:
-    """Run a published claim: claim, expected, measured, and whether it holds."""
+    """Run a published claim: claim, expected, measured, and whether it holds.
+
+    Ends with 1 where a verdict is not the one on record: a claim that is known not to hold says
+    why, and is no failure. No experiment reads a data set.
+    """
     if all_ == bool(name):
         raise ValueError("thalweg reproduce: give the name of one experiment, or --all.")
     if all_:
@@ -168,7 +194,7 @@ def reproduce(
         _print_json({**reproduction.as_dict(experiment, outcome), "files": paths})
     else:
         _print_claims(experiment.title, outcome, files)
-    if not outcome.holds:
+    if not outcome.as_recorded:
         raise typer.Exit(1)
 
 
@@ -182,19 +208,16 @@ def _reproduce_all(folder: Path, *, json_: bool) -> None:
     book = reproduction.run_all(folder, listener=tell)
     if json_:
         rows = [dataclasses.asdict(entry) for entry in book.entries]
-        _print_json({"page": str(book.page), "holds": book.holds, "experiments": rows})
-        return
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("experiment", "status", "holds", ""):
-        table.add_column(column)
-    words = {True: "every claim", False: "not every claim", None: "-"}
-    for entry in book.entries:
-        table.add_row(entry.name, entry.status, words[entry.holds], Text(entry.message))
-    _console().print(table, "", Text.assemble("book: ", (str(book.page), "bold")))
+        verdicts = {"holds": book.holds, "as_recorded": book.as_recorded}
+        _print_json({"page": str(book.page), **verdicts, "experiments": rows})
+    else:
+        _print_book(book)
+    if not book.as_recorded:
+        raise typer.Exit(1)
 
 
 def main() -> None:
-    """Run the command line: 0 done, 1 a claim or a run failed, 2 a wrong argument, 130 stopped."""
+    """Run the command line: 0 done, 1 a run failed or a verdict is new, 2 a wrong argument, 130."""
     try:
         app()
     except SystemExit as ended:
@@ -249,12 +272,32 @@ def _print_claims(title: str, outcome: Outcome, files: list[Path]) -> None:
     table.add_column("expected", justify="right")
     table.add_column("measured", justify="right")
     table.add_column("holds")
+    reasons = []
     for claim in outcome.claims:
-        verdict = Text("yes", style="green") if claim.holds else Text("no", style="bold red")
+        verdict = Text("yes" if claim.holds else "no", style="green" if claim.holds else "bold")
+        if claim.because and claim.as_recorded:
+            reasons.append(claim.because)
+            verdict.append(f" [{list(dict.fromkeys(reasons)).index(claim.because) + 1}]")
+        elif not claim.as_recorded:
+            verdict = Text(f"{verdict.plain}, not as recorded", style="bold red")
         table.add_row(Text(claim.claim), str(claim.expected), str(claim.measured), verdict)
     console.print(Text(title, style="bold"), "", table, "")
+    for k, reason in enumerate(dict.fromkeys(reasons), start=1):
+        console.print(Text(f"[{k}] known not to hold: {reason}"), "")
     for file in files:
         console.print(Text(str(file), style="dim"))
+
+
+def _print_book(book: Book) -> None:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("experiment", "status", "holds", ""):
+        table.add_column(column)
+    words = {True: "every claim", False: "all but what is known not to", None: "-"}
+    for entry in book.entries:
+        new = entry.as_recorded is False and entry.status != "failed"
+        holds = Text("not as recorded", style="bold red") if new else Text(words[entry.holds])
+        table.add_row(entry.name, entry.status, holds, Text(entry.message))
+    _console().print(table, "", Text.assemble("book: ", (str(book.page), "bold")))
 
 
 def _optimizers() -> list[dict[str, str]]:

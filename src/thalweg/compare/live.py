@@ -16,6 +16,7 @@ from rich.text import Text
 
 from thalweg.report.style import series
 from thalweg.study import Event, Plan, Run
+from thalweg.study.schedule import TUNED
 
 
 __all__ = ["Live"]
@@ -29,6 +30,7 @@ class _Lane:
         self.tuned = self.fresh = self.failed = 0
         self.best = float("inf")
         self.at: dict[str, float] = {}
+        self.schedule = ""
 
 
 @final
@@ -108,6 +110,7 @@ class Live:
     def _best(self, lane: _Lane, run: Run, loss: float) -> None:
         if loss < lane.best:
             lane.best, lane.at = loss, dict(run.hyperparameters)
+            lane.schedule = run.schedule if self.plan.schedule == TUNED else ""
 
     def _left(self) -> str:
         """The time left, from what the runs so far took."""
@@ -131,7 +134,8 @@ class Live:
         best = min(lane.best for lane in self.lanes.values())
         for label, lane in self.lanes.items():
             shown = "-" if lane.best == float("inf") else f"{lane.best:.4g}"
-            at = ", ".join(f"{name} {value:.3g}" for name, value in lane.at.items())
+            values = [f"{name} {value:.3g}" for name, value in lane.at.items()]
+            at = ", ".join([*values, lane.schedule] if lane.schedule else values)
             table.add_row(
                 Text(f"● {label}", style=series(label).colour),
                 f"{lane.tuned}/{self.trials}",

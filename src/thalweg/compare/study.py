@@ -10,9 +10,9 @@ from typing import Any, final
 from torch.optim import Optimizer
 
 from thalweg.compare.live import Live
-from thalweg.compare.own import load_file
+from thalweg.compare.places import open_problem
 from thalweg.errors import bad_argument, integer_from
-from thalweg.problems import Problem, load
+from thalweg.problems import Problem
 from thalweg.report import write_report
 from thalweg.study import (
     Arm,
@@ -53,7 +53,8 @@ class Study:
         seeds: Fresh seeds for each winner: how many, or which.
         defaults: Whether each optimizer is also run at its own default hyper-parameters.
         schedule: The learning rate over a run, the same for all: ``"constant"``, ``"cosine"``,
-            ``"linear"`` (both after a warm-up) or ``"step"``.
+            ``"linear"`` (both after a warm-up) or ``"step"``; or ``"tuned"``: each trial draws one
+            of the four, and each optimizer's fresh seeds keep its winner's.
         out: The folder of the records and the report. Default: ``thalweg-out/<problem>``.
 
     Raises:
@@ -82,7 +83,7 @@ class Study:
         out: str | Path | None = None,
     ) -> None:
         if isinstance(problem, str):
-            problem = load_file(problem) if problem.endswith(".py") else load(problem)
+            problem = open_problem(problem)
         if not isinstance(problem, Problem):
             raise TypeError(f"Study(problem=...): a Problem or a name is needed, got {problem!r}.")
         arms = default_arms() if optimizers is None else [as_arm(given) for given in optimizers]

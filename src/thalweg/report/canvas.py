@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,10 @@ def legend(ax: Axes, handles: Sequence[Artist] | None = None) -> None:
         return
     if figure.get_layout_engine() is not None and len(figure.axes) == 1:
         longest = max(map(len, labels))
-        columns = max(1, min(5, len(labels), 64 // (longest + 7)))
+        columns = max(1, min(5, len(labels), 78 // (longest + 7)))
+        rows = math.ceil(len(labels) / columns)
+        if rows > 3:  # a long legend takes its height from the page, not from the axes
+            figure.set_figheight(figure.get_figheight() + 0.2 * (rows - 3))
         figure.legend(shown, labels, loc="outside lower left", ncols=columns)
     else:
         ax.legend(shown, labels)

@@ -30,7 +30,8 @@ def measured(study: Record, runs: Sequence[Record]) -> list[tuple[str, str]]:
             f"{problem['parameters']:,} parameters; "
             + (f"batches of {batch}" if batch else "full batch"),
         ),
-        ("Budget", f"{words.budget(study)} a run, {study['schedule']} learning-rate schedule"),
+        ("Budget", f"{words.budget(study)} a run"),
+        ("Schedule", words.schedule(study)),
         ("Tuning", _tuning(study, runs)),
         (
             "Fresh runs",
@@ -76,7 +77,7 @@ def failures(runs: Sequence[Record]) -> list[dict[str, str]]:
             "optimizer": run["optimizer"],
             "stage": {"tune": "tuning"}.get(run["stage"], run["stage"]),
             "seed": str(run["seed"]),
-            "settings": words.hyperparameters(run["hyperparameters"]) or "–",
+            "settings": words.settings(run),
             "status": run["status"],
             "message": run["message"] or "",
             "record": record(run),

@@ -82,6 +82,7 @@ def page(
             entry["label"]: words.hyperparameters(entry["settings"])
             for entry in study["optimizers"]
         },
+        schedules={row.label: row.schedule for row in summary.rows},
         light=svg.variables(),
         dark=svg.variables(dark=True),
     )
@@ -117,7 +118,7 @@ def _row(row: Row, summary: Summary) -> dict[str, Any]:
         "ledger": [number(row.ledger.get(key)) for key in ("forward", "backward", "product")],
         "lost_trials": tables.lost(row.tuning),
         "lost_runs": tables.lost(row.confirm),
-        "tuned": words.hyperparameters(row.hyperparameters, row.edge) or "–",
+        "tuned": words.recipe(row, summary.schedule),
     }
 
 

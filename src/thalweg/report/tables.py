@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from thalweg.report import words
+from thalweg.study.schedule import TUNED
 from thalweg.study.scoring import Outcomes, Row, Summary
 from thalweg.study.statistics import column, number
 
@@ -53,12 +54,14 @@ def results(summary: Summary, *, wide: bool = True) -> Table:
     table.add_column("optimizer", no_wrap=True)
     shown = [(title, cells) for title, cells in columns if set(cells) - {"–"}]
     for title, _ in shown:
-        table.add_column(title, justify="right", no_wrap=title in {name, "steps to target"})
-    table.add_column("tuned", no_wrap=True)
+        table.add_column(
+            title, justify="right", no_wrap=title in {name, "steps to target", "s / run"}
+        )
+    table.add_column("tuned", no_wrap=summary.schedule != TUNED)
     for k, row in enumerate(rows):
         weight = "bold" if row.label in summary.verdict.tied else ""
         cells = [Text(cells[k]) for _, cells in shown]
-        settings = words.hyperparameters(row.hyperparameters, row.edge) or "–"
+        settings = words.recipe(row, summary.schedule)
         table.add_row(Text(row.label), *cells, Text(settings, style="dim"), style=weight)
     if any(row.edge for row in rows):
         table.caption = "† the smallest or largest value tried"

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from thalweg.report import canvas, words
 from thalweg.report.curves import FLOOR, gap
 from thalweg.report.style import series, styled, tone
+from thalweg.study.schedule import TUNED
 
 
 __all__ = ["tunable", "tuning_curves"]
@@ -48,7 +49,8 @@ def tuning_curves(
         own = [run for run in tune if run["optimizer"] == entry["label"]]
         points = [(run["hyperparameters"][parameter], _loss(study, run)) for run in own]
         raised = sorted((x, math.inf if y is None else max(y - offset, floor)) for x, y in points)
-        _draw_trials(ax, entry, raised, top, edge=1 - spacing * (k + 0.6))
+        place = 1 - spacing * (k + 0.6)
+        _draw_trials(ax, entry, raised, top, place, line=study.get("schedule") != TUNED)
     if losses:
         _loss_range(ax, [min(max(loss, floor), top) for loss in losses], spacing * len(labels))
     tried = [run["hyperparameters"][parameter] for run in tune]
@@ -71,12 +73,18 @@ def _loss(study: Record, run: Record) -> float | None:
 
 
 def _draw_trials(
-    ax: Axes, entry: Record, points: Sequence[tuple[float, float]], top: float, edge: float
+    ax: Axes,
+    entry: Record,
+    points: Sequence[tuple[float, float]],
+    top: float,
+    edge: float,
+    *,
+    line: bool,
 ) -> None:
     look = series(entry["label"])
     good, lost = [p for p in points if p[1] <= top], [x for x, y in points if y > top]
     # Only a one-dimensional search is a curve; with more dimensions the line would mislead.
-    dash = look.dash if len(entry["space"]) == 1 else "none"
+    dash = look.dash if line and len(entry["space"]) == 1 else "none"
     if points:
         columns = zip(*good, strict=True) if good else ([], [])
         style = {"color": look.colour, "linestyle": dash, "marker": look.marker}

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from thalweg.study.rows import Row
+from thalweg.study.schedule import SCHEDULES, TUNED
 from thalweg.study.statistics import number
 
 
@@ -15,7 +17,10 @@ __all__ = [
     "describe",
     "formula",
     "hyperparameters",
+    "recipe",
+    "schedule",
     "seeds",
+    "settings",
     "space",
     "target",
 ]
@@ -64,13 +69,33 @@ def budget(study: Record) -> str:
 
 
 def describe(study: Record, runs: Sequence[Record]) -> str:
-    """The line that every figure carries: budget and the seeds of these runs.
+    """The line that every figure carries: budget, schedule and the seeds of these runs.
 
     Example:
         >>> describe({"budget": {"kind": "steps", "amount": 400}}, [{"seed": 1}, {"seed": 2}])
         'seeds 1, 2; budget 400 steps'
     """
-    return f"{seeds(run['seed'] for run in runs)}; budget {budget(study)}"
+    name = study.get("schedule", "constant")
+    kind = {"constant": "", TUNED: ", schedules tuned"}.get(name, f", {name} schedule")
+    return f"{seeds(run['seed'] for run in runs)}; budget {budget(study)}{kind}"
+
+
+def schedule(study: Record) -> str:
+    """The learning rate over a run, in words.
+
+    Example:
+        >>> schedule({"schedule": "cosine"})
+        'cosine learning rate, for every optimizer'
+    """
+    name = study.get("schedule", "constant")
+    if name != TUNED:
+        return f"{name} learning rate, for every optimizer"
+    choices = f"{', '.join(SCHEDULES[:-1])} or {SCHEDULES[-1]}"
+    return (
+        f"tuned: each trial has a {choices} learning rate, drawn with its hyper-parameters, the "
+        "same for every optimizer; fresh runs keep the winner's; library defaults run at a "
+        "constant rate"
+    )
 
 
 def axis_name(key: str, study: Record) -> str:
@@ -104,6 +129,32 @@ def hyperparameters(values: Mapping[str, Any], edge: Sequence[str] = ()) -> str:
     return ", ".join(
         f"{name} {_value(value)}{'†' if name in edge else ''}" for name, value in values.items()
     )
+
+
+def recipe(row: Row, schedule: str) -> str:
+    """What was tuned in one line: the values and, where the study tuned schedules, the schedule.
+
+    Example:
+        >>> recipe(Row("sgd", {"lr": 0.1}, "cosine"), "tuned"), recipe(Row("sgd", {}), "cosine")
+        ('lr 0.1, cosine', '–')
+    """
+    values = hyperparameters(row.hyperparameters, row.edge)
+    return (
+        ", ".join(part for part in (values, row.schedule if schedule == TUNED else "") if part)
+        or "–"
+    )
+
+
+def settings(run: Record) -> str:
+    """The hyper-parameters of a run and, where it is not constant, its schedule.
+
+    Example:
+        >>> settings({"hyperparameters": {"lr": 0.1}, "schedule": "step"})
+        'lr 0.1, step'
+    """
+    name = run.get("schedule", "constant")
+    parts = (hyperparameters(run["hyperparameters"]), "" if name == "constant" else name)
+    return ", ".join(part for part in parts if part) or "–"
 
 
 def space(bounds: Mapping[str, Any]) -> str:

@@ -114,7 +114,7 @@ def figure() -> Figure:
         gap, look = spread(method(spread, start, BUDGET)).sum(1)[1:], series(label)
         axes.plot(k, gap, color=look.colour, ls=look.dash, label=name)
         axes.plot(k, bound, color=look.colour, lw=0.9, ls=":", label=f"its bound, {words}")
-    axes.set(xscale="log", yscale="log", xlabel="step k (log)", ylabel="f - f* (log)")
+    axes.set(xscale="log", yscale="log", xlabel="step k (log)", ylabel="f − f* (log)")
     line = "91 curvatures even in log from 1e-9 to 1; rate 1/L, float64, one run each"
     canvas.caption(axes, "Nesterov falls like 1/k², gradient descent like 1/k", line)
     canvas.legend(axes)

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from thalweg.optim import Adagrad, RMSprop
+from thalweg.report import canvas
 from thalweg.report.style import series, styled, tone
 from thalweg.reproduce.claims import Claim, Experiment, Outcome
 from thalweg.reproduce.fits import exponent
@@ -36,6 +37,7 @@ STEPS, SEEDS = 10_000, 32
 WALL, WALL_STEPS, FLAT_STEPS = 100.0, 50, 2000
 DUCHI = "Duchi, Hazan, Singer 2011"
 BOOK = "Goodfellow, Bengio, Courville 2016, section 8.5"
+NAMES = {"adagrad": "Adagrad", "rmsprop": "RMSprop"}
 METHODS: dict[str, Callable[[list[Tensor], float], Optimizer]] = {
     "adagrad": lambda p, lr: Adagrad(p, lr=lr),
     "rmsprop": lambda p, lr: RMSprop(p, lr=lr, alpha=MEMORY),
@@ -158,7 +160,7 @@ def _crossing_claims(steps: dict[str, list[int]]) -> list[Claim]:
     return [
         *(
             Claim(
-                f"slope of constant size: exponent of {name}'s steps in the distance",
+                f"slope of constant size: exponent of {NAMES[name]}'s steps in the distance",
                 source,
                 law,
                 slopes[name],
@@ -168,7 +170,7 @@ def _crossing_claims(steps: dict[str, list[int]]) -> list[Claim]:
         ),
         *(
             Claim(
-                f"slope 1: {name}'s steps over {', '.join(f'{d:g}' for d in DISTANCES)}",
+                f"slope 1: {NAMES[name]}'s steps over {', '.join(f'{d:g}' for d in DISTANCES)}",
                 f"the first t with {law} >= D",
                 exact[name],
                 steps[name],
@@ -269,7 +271,7 @@ def _regret_claims(games: dict[str, dict[str, Any]]) -> list[Claim]:
 
 def _line(axes: Any, name: str, x: Any, y: Any, label: str | None = None) -> None:
     look = series(name)
-    axes.plot(x, y, color=look.colour, ls=look.dash, label=label or name)
+    axes.plot(x, y, color=look.colour, ls=look.dash, label=label or NAMES[name])
 
 
 @styled
@@ -282,39 +284,40 @@ def _picture(alone: dict[str, Tensor], steps: dict[str, list[int]]) -> Figure:
         look = series(name)
         right.plot(DISTANCES, steps[name], look.marker, color=look.colour)
     reach = np.array([DISTANCES[0], DISTANCES[-1]])
-    _line(right, "adagrad", reach, (reach / (2 * RATE)) ** 2, "adagrad: (D / 2η)²")
-    _line(right, "rmsprop", reach, reach / RATE, "rmsprop: D / η")
+    _line(right, "adagrad", reach, (reach / (2 * RATE)) ** 2, "Adagrad: (D / 2η)²")
+    _line(right, "rmsprop", reach, reach / RATE, "RMSprop: D / η")
     left.plot(t, RATE / np.sqrt(t), ls=":", lw=3, color=tone("muted"), label="η / √t")
     left.set(xscale="log", yscale="log", xlabel="step t (log)", ylabel="effective rate (log)")
-    left.set_title("Rate left, gradient constant")
+    left.set_title("Rate left under a constant gradient")
     right.set(xscale="log", yscale="log", xlabel="distance D (log)", ylabel="steps (log)")
     right.set_xticks(DISTANCES, [f"{d:g}" for d in DISTANCES])
     right.set_xticks([], minor=True)
     right.set_title("Steps to cover a distance (points: measured)")
     left.legend()
     right.legend()
-    figure.suptitle(f"Adagrad stalls where RMSprop goes on; both at learning rate η = {RATE}")
+    figure.suptitle(
+        f"Adagrad stalls where RMSprop goes on; both at learning rate η = {RATE}, one run each"
+    )
     return figure
 
 
 @styled
 def _wall(after: dict[str, Tensor]) -> Figure:
-    figure = Figure(figsize=(6.2, 4.2), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = canvas.axes(None)
     for name, found in after.items():
         _line(axes, name, np.arange(1, len(found) + 1), found)
     axes.axvline(WALL_STEPS, lw=0.8, ls=":", color=tone("muted"))
     axes.set(xlim=(0, 400), yscale="log", xlabel="step", ylabel="effective rate (log)")
-    axes.set_title(f"A wall of {WALL_STEPS} gradients of {WALL:g}, then a slope of 1")
     axes.annotate("end of the wall", (WALL_STEPS, 3e-4), (6, 0), textcoords="offset points")
-    axes.legend(loc="center right")
+    line = f"{WALL_STEPS} gradients of {WALL:g}, then 1; rate {RATE}, α = {MEMORY}; one run each"
+    canvas.caption(axes, "Adagrad remembers a steep wall, RMSprop forgets it", line)
+    canvas.legend(axes)
     return figure
 
 
 @styled
 def _regret(games: dict[str, dict[str, Any]]) -> Figure:
-    figure = Figure(figsize=(6.2, 4.2), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = canvas.axes(None)
     t = np.unique(np.geomspace(10, STEPS, 120).astype(int))
     for name, game in games.items():
         low, middle, high = np.quantile(game["expected"][t - 1], (0.25, 0.5, 0.75), axis=1)
@@ -326,8 +329,9 @@ def _regret(games: dict[str, dict[str, Any]]) -> Figure:
         axes.plot(t[60:], guide, ls=":", color=tone("muted"))
         axes.annotate(label, (t[75], guide[15]), (-12, 8), textcoords="offset points")
     axes.set(xscale="log", yscale="log", xlabel="rounds T (log)", ylabel="expected regret (log)")
-    axes.set_title(f"Regret on |x − y|, y normal: median and quartiles, {SEEDS} seeds")
-    axes.legend()
+    line = f"losses |x − y|, y normal; rate {GAME_RATE:.3f}; median and quartiles of {SEEDS} seeds"
+    canvas.caption(axes, "Adagrad's regret grows like √T, RMSprop's like T", line)
+    canvas.legend(axes)
     return figure
 
 

@@ -170,19 +170,27 @@ def bound_claims(method: Method = Adam) -> list[Claim]:
     sharp = "derived: Cauchy and Schwarz; the cause of what does not hold above"
     alone = "one gradient after a silence"
     both = f"longest step / lr, {alone}, or a burst of equal ones"
+    burst = (
+        "It is the bound of a single gradient. Equal ones after a silence add up faster in the "
+        "mean than in the second moment; the sharp bound covers every history."
+    )
     return [
         near(f"{alone}: step / lr = (1 - beta1)/sqrt(1 - beta2)", first, SPARSE, longest[0]),
-        _at_most(f"read as a bound for all gradients: {both}", first, SPARSE, max(longest[:2])),
+        _at_most(
+            f"read as a bound for all gradients: {both}", first, SPARSE, max(longest[:2]), burst
+        ),
         near("sharp bound, met by gradients that grow by beta2/beta1", sharp, SHARP, longest[2]),
         near(f"betas (0.9, 0.95): {alone}", second, 0.1 / math.sqrt(0.05), other[0]),
-        _at_most(f"betas (0.9, 0.95), bound 1 for all gradients: {both}", second, 1.0, max(other)),
+        _at_most(
+            f"betas (0.9, 0.95), bound 1 for all gradients: {both}", second, 1.0, max(other), burst
+        ),
         _at_most(f"betas (0.95, 0.95), where the sharp bound is 1: {both}", sharp, 1.0, equal),
     ]
 
 
-def _at_most(claim: str, source: str, bound: float, measured: float) -> Claim:
+def _at_most(claim: str, source: str, bound: float, measured: float, because: str = "") -> Claim:
     holds = measured <= bound * (1 + 1e-6)
-    return Claim(claim, source, f"<= {bound:.4g}", round(measured, 4), holds)
+    return Claim(claim, source, f"<= {bound:.4g}", round(measured, 4), holds, because=because)
 
 
 def sparse_claims(method: Method = Adam) -> list[Claim]:

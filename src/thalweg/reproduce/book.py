@@ -30,6 +30,7 @@ class Entry:
             ``"skipped"`` (it did not fit into the time).
         holds: Whether every claim does; None where nothing was measured.
         message: What went wrong, or why it was left out.
+        as_recorded: Whether every claim has the verdict on record; None where nothing was measured.
 
     Example:
         >>> Entry("ravine", "kept", True).message
@@ -40,6 +41,7 @@ class Entry:
     status: str
     holds: bool | None = None
     message: str = ""
+    as_recorded: bool | None = None
 
 
 @final
@@ -63,6 +65,11 @@ class Book:
     def holds(self) -> bool:
         """Whether nothing failed and every claim that was measured holds."""
         return all(entry.holds is not False for entry in self.entries)
+
+    @property
+    def as_recorded(self) -> bool:
+        """Whether nothing failed and every claim that was measured has the verdict on record."""
+        return all(entry.as_recorded is not False for entry in self.entries)
 
 
 def run_all(
@@ -120,7 +127,8 @@ def _silent(name: str, event: str) -> None:
 def _run(folder: Path, experiment: Experiment, left: float, tell: Listener) -> Entry:
     record = records.read(folder)
     if record is not None and records.current(record, experiment):
-        return Entry(experiment.name, "kept", record["holds"])
+        kept = record.get("as_recorded", record["holds"])
+        return Entry(experiment.name, "kept", record["holds"], "", kept)
     if experiment.seconds > left:
         message = f"needs about {experiment.seconds:.0f} s, {max(left, 0):.0f} s were left"
         return Entry(experiment.name, "skipped", None, message)
@@ -130,8 +138,8 @@ def _run(folder: Path, experiment: Experiment, left: float, tell: Listener) -> E
         outcome, _ = records.perform(folder, experiment)
     except Exception as error:  # whatever it is, the other experiments can still run
         failure = records.write_failure(folder, experiment, error, time.perf_counter() - start)
-        return Entry(experiment.name, "failed", False, failure["message"])
-    return Entry(experiment.name, "finished", outcome.holds)
+        return Entry(experiment.name, "failed", False, failure["message"], as_recorded=False)
+    return Entry(experiment.name, "finished", outcome.holds, "", outcome.as_recorded)
 
 
 def _contents(chosen: Iterable[Experiment]) -> dict[str, Any]:

@@ -33,9 +33,13 @@ class Claim:
         holds: Whether they agree.
         interval: The 95% interval of the measured value, where it comes from repetitions.
         n: The number of repetitions (seeds).
+        because: Of a claim that is known not to hold: why. The verdict on record is then that it
+            does not, and otherwise that it does.
 
     Example:
         >>> Claim("2 + 2 = 4", "arithmetic", 4, 2 + 2, True).holds
+        True
+        >>> Claim("2 + 2 = 5", "made up", 5, 2 + 2, False, because="It is 4.").as_recorded
         True
     """
 
@@ -46,6 +50,12 @@ class Claim:
     holds: bool
     interval: tuple[float, float] | None = None
     n: int | None = None
+    because: str = ""
+
+    @property
+    def as_recorded(self) -> bool:
+        """Whether the verdict is the one on record."""
+        return bool(self.holds) != bool(self.because)
 
     @classmethod
     def of_sample(
@@ -79,8 +89,8 @@ class Claim:
 
     def as_dict(self) -> dict[str, Any]:
         """The claim as plain data."""
-        content = asdict(self).items()  # numpy's scalars are not JSON's
-        return {key: v.item() if isinstance(v, np.generic) else v for key, v in content}
+        content = {**asdict(self), "as_recorded": self.as_recorded}  # numpy's scalars: not JSON's
+        return {k: v.item() if isinstance(v, np.generic) else v for k, v in content.items()}
 
 
 @final
@@ -106,6 +116,11 @@ class Outcome:
     def holds(self) -> bool:
         """Whether every claim does."""
         return all(claim.holds for claim in self.claims)
+
+    @property
+    def as_recorded(self) -> bool:
+        """Whether every claim has the verdict on record: it holds, or is known not to."""
+        return all(claim.as_recorded for claim in self.claims)
 
 
 @final

@@ -77,9 +77,17 @@ def regimes(method: Method) -> list[Claim]:
         span = [kept[0], kept[-1]] if kept else []
         # No gaps: as many values as fit between the two ends, 0.05 apart.
         whole = len(kept) == round((expected[1] - expected[0]) / 0.05) + 1
-        claim = f"the error {words}: alpha lambda from, to (of 0.05, 0.1 ... 3)"
-        made.append(Claim(claim, LAW, expected, span, span == expected and whole))
+        claim = f"the error {words}: at alpha lambda (of 0.05, 0.1 ... 3)"
+        holds = span == expected and whole
+        made.append(Claim(claim, LAW, _reach(expected), _reach(span), holds))
     return made
+
+
+def _reach(span: list[float]) -> str:
+    """A range in words."""
+    if not span:
+        return "none"
+    return f"{span[0]:g}" if span[0] == span[1] else f"{span[0]:g} to {span[1]:g}"
 
 
 def balance(method: Method) -> list[Claim]:
@@ -109,15 +117,18 @@ def _run() -> Outcome:
 @styled
 def _rates(found: np.ndarray) -> Figure:
     figure, axes = canvas.axes(None)
-    for axis, (name, colour) in enumerate((("lambda = 1", "blue"), ("lambda = 5", "orange"))):
-        axes.plot(TRIED, found[:, axis], color=tone(colour), label=f"{name}: measured factor")
     worst = found.max(axis=1)
-    axes.plot(TRIED, worst, color=tone("ink"), lw=4, alpha=0.25, label="the larger of both")
-    axes.plot(1 / 3, 2 / 3, "o", color=tone("ink"), label="best: rate 1/3, factor 2/3")
+    axes.plot(TRIED, worst, color=tone("rule"), lw=6, label="the larger of both, measured")
+    for axis, (name, colour) in enumerate((("λ = 1", "blue"), ("λ = 5", "orange"))):
+        axes.plot(TRIED, found[:, axis], color=tone(colour), label=f"{name}: measured factor")
+    best = int(worst.argmin())
+    words = f"best: rate {TRIED[best]:.3f}, factor {worst[best]:.3f}"
+    axes.plot(TRIED[best], worst[best], "o", color=tone("ink"), label=words)
     axes.axvline(0.4, color=tone("muted"), lw=0.9, ls=":")
     axes.annotate("2/5: unstable beyond", (0.397, 0.06), ha="right", fontsize=8.5)
     axes.set(xlabel="learning rate", ylabel="factor of the error a step", ylim=(0, 1.3))
-    canvas.caption(axes, "The best rate balances both ends", "SGD, float64, mean of 10 steps")
+    line = f"SGD, float64, mean of 10 steps at each of {len(TRIED)} rates"
+    canvas.caption(axes, "The best rate balances both ends: 1/3, factor 2/3", line)
     canvas.legend(axes)
     return figure
 
@@ -130,28 +141,33 @@ def _kept() -> Figure:
         k, curve = STEPS[axis], CURVATURES[axis]
         axes.plot(range(1, STEPS[1] + 1), path[1:, axis], color=tone(colour))
         axes.plot(k, path[k, axis], "o", color=tone(colour))
-        words = f"lambda = {curve:g}\n{path[k, axis]:.1%} left after {k:,} steps"
+        words = f"λ = {curve:g}\n{path[k, axis]:.1%} left after {k:,} steps"
         shift, side = ((8, 8), "left") if axis == 0 else ((-10, -18), "right")
         axes.annotate(words, (k, path[k, axis]), shift, textcoords="offset points", ha=side)
     axes.set(xscale="log", xlabel="step (log)", ylabel="share of the error left", ylim=(-0.03, 1.2))
-    canvas.caption(axes, "One rate, two curvatures", "SGD at 0.005, float64, one run")
+    line = "SGD at the rate 0.005, curvatures 100 and 0.01, float64, one run"
+    canvas.caption(axes, "One rate: the steep direction is done before the flat one starts", line)
     return figure
 
 
 @styled
 def _panels() -> Figure:
     figure = Figure(figsize=(9.0, 3.2), layout="constrained")
-    panels = {"decays": (0.2, 1.0), "oscillates": (1.5, 1.9), "diverges": (2.05, 2.1)}
+    panels = {
+        "αλ ≤ 1: decays": (0.2, 1.0),
+        "1 < αλ < 2: oscillates": (1.5, 1.9),
+        "αλ > 2: diverges": (2.05, 2.1),
+    }
     for axes, (title, products) in zip(figure.subplots(1, 3), panels.items(), strict=True):
-        for product, colour in zip(products, ("blue", "vermillion"), strict=True):
+        for product, colour in zip(products, ("blue", "orange"), strict=True):
             path = errors(SGD, 1.0, (product,), 20)
-            label = f"alpha lambda = {product:g}"
+            label = f"αλ = {product:g}"
             axes.plot(path, ".-", color=tone(colour), lw=1.2, label=label)
         axes.set(xlabel="step", xticks=range(0, 21, 5), title=title)
-        axes.set(ylim=(-7, 11) if title == "diverges" else (-1.1, 1.7))
+        axes.set(ylim=(-7, 11) if min(products) > 2 else (-1.1, 1.7))
         axes.legend(loc="upper right")
-    figure.axes[0].set(ylabel="error, from 1")
-    figure.suptitle("Three regimes of SGD on one curvature: float64, one run each")
+    figure.axes[0].set(ylabel="error (1 at the start)")
+    figure.suptitle("Three regimes of SGD: rate α, curvature λ, float64, one run each")
     return figure
 
 

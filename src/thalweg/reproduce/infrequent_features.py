@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
 from thalweg.optim import SGD, Adagrad, Adam
+from thalweg.report import canvas
 from thalweg.report.style import series, styled, tone
 from thalweg.reproduce.claims import Claim, Experiment, Outcome
 from thalweg.reproduce.fits import exponent
@@ -35,6 +36,7 @@ TUNING, FRESH = range(1, 5), range(11, 27)
 SCHEDULES = ("constant", "linear")
 ZIPF = 1 / torch.arange(1, WORDS + 1)
 FREQUENCY = 1 - (1 - ZIPF / ZIPF.sum()) ** LENGTH
+NAMES = {"sgd": "SGD", "adagrad": "Adagrad", "adam": "Adam"}
 DUCHI, KINGMA = "Duchi, Hazan, Singer 2011", "Kingma, Ba 2015"
 
 Make = Callable[[list[dict[str, Any]]], Any]
@@ -163,7 +165,11 @@ def _run() -> Outcome:
         "schedules chosen": better,
         "rare": f"rank {RARE} and beyond: in {FREQUENCY[-1]:.1%} to {FREQUENCY[RARE]:.1%}",
     }
-    return Outcome(claims, {"features": _picture(losses, scores)}, settings)
+    figures = {
+        "features": _picture(losses, scores),
+        "frequency": _frequency(scores["adagrad"]["constant"]),
+    }
+    return Outcome(claims, figures, settings)
 
 
 def _rates(name: str) -> list[float]:
@@ -208,9 +214,10 @@ def _picture(losses: dict[str, Any], scores: dict[str, dict[str, Score]]) -> Fig
         for schedule, dash in zip(SCHEDULES, ("-", (0, (1.4, 1.4))), strict=True):
             values = losses[name][schedule]
             style = {"color": look.colour, "ls": dash, "marker": look.marker, "markersize": 4}
-            left.plot(_rates(name), values, label=f"{name}, {schedule}", **style)
-    left.set(xscale="log", yscale="log", ylim=(0.03, 1.0), xlabel="learning rate (log)")
-    left.set_ylabel("excess test loss (log)")
+            left.plot(_rates(name), values, label=f"{NAMES[name]}, {schedule}", **style)
+    left.set(xscale="log", xlabel="learning rate (log)")
+    canvas.log_axis(left.yaxis, 0.035, 1.0)
+    left.set_ylabel("test loss above the true model's (log)")
     left.set_title(f"Tuning: mean of {len(TUNING)} seeds")
     left.legend(fontsize=8)
     places = np.arange(4)
@@ -224,12 +231,36 @@ def _picture(losses: dict[str, Any], scores: dict[str, dict[str, Score]]) -> Fig
             yerr=[interval.half_width or 0 for interval in found],
             color=series(name).colour,
             ecolor=tone("ink"),
-            label=name,
+            label=NAMES[name],
         )
     right.set_xticks(places, [f"{part} words\n{schedule}" for part, schedule in kinds])
     right.set_ylabel("squared error of the weights over their size")
-    right.set_title(f"Weights at the tuned rate: {len(FRESH)} fresh seeds, 95%")
+    right.set_title(f"At the tuned rate: {len(FRESH)} fresh seeds, 95% intervals")
     right.legend(fontsize=8)
+    figure.suptitle(
+        f"SGD learns rare words least; {WORDS} words, {BATCH * STEPS:,} documents read once"
+    )
+    return figure
+
+
+@styled
+def _frequency(score: Score) -> Figure:
+    """Adagrad's rate of each word over its frequency."""
+    assert score.squares is not None
+    figure, axes = canvas.axes(None)
+    rates = (1 / score.squares.sqrt()).numpy()
+    look, p = series("adagrad"), FREQUENCY.numpy()
+    axes.plot(p, np.median(rates, axis=0), ".", color=look.colour, label="Adagrad, a dot a word")
+    # The guide goes through the middle of the words: its slope is what is claimed.
+    middle = np.exp(np.mean(np.log(rates) + 0.5 * np.log(p)))
+    axes.plot(p, middle / np.sqrt(p), ":", color=tone("ink"), label="like p to the −1/2")
+    canvas.log_axis(axes.xaxis, p.min(), p.max())
+    canvas.log_axis(axes.yaxis, rates.min(), rates.max())
+    axes.set(xlabel="frequency p of the word: share of documents with it (log)")
+    axes.set(ylabel="effective rate / learning rate (log)")
+    line = f"after {STEPS} batches of {BATCH}, constant rate; median of {len(FRESH)} fresh seeds"
+    canvas.caption(axes, "Adagrad keeps a larger rate for rarer words", line)
+    canvas.legend(axes)
     return figure
 
 

@@ -91,6 +91,8 @@ def _verdict(record: Mapping[str, Any]) -> str:
         return "not run"
     if record["status"] == "failed":
         return "failed"
+    if not record.get("as_recorded", True):
+        return "not as recorded"
     return "holds" if record["holds"] else "not all hold"
 
 
@@ -104,6 +106,8 @@ def _row(claim: Mapping[str, Any]) -> dict[str, Any]:
         "measured": shown(claim["measured"]),
         "interval": ends + (f", n = {n}" if ends and n else ""),
         "holds": claim["holds"],
+        "because": claim.get("because", ""),
+        "as_recorded": claim.get("as_recorded", True),
     }
 
 
@@ -122,7 +126,15 @@ def _summary(chapters: list[dict[str, Any]]) -> str:
     claims = sum(len(chapter["claims"]) for chapter in told)
     holding = sum(chapter["holding"] for chapter in told)
     text = f"{holding} of {claims} claims hold, in {len(told)} experiments."
-    for verdict, words in (("failed", "ended with an error"), ("not run", "not run")):
+    known = sum(bool(row["because"]) and row["as_recorded"] for c in told for row in c["claims"])
+    if known:
+        text += f" {known} {'is' if known == 1 else 'are'} known not to, and why is said."
+    others = (
+        ("not as recorded", "a verdict is not the one on record"),
+        ("failed", "ended with an error"),
+        ("not run", "not run"),
+    )
+    for verdict, words in others:
         count = sum(chapter["verdict"] == verdict for chapter in chapters)
         text += f" {words[:1].upper()}{words[1:]}: {count}." if count else ""
     return text

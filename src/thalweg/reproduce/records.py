@@ -44,6 +44,7 @@ def as_dict(
     return {
         **_heading(experiment, "finished", seconds),
         "holds": outcome.holds,
+        "as_recorded": outcome.as_recorded,
         "claims": [claim.as_dict() for claim in outcome.claims],
         "settings": dict(outcome.settings),
         "figures": [{"name": k, "title": _title(v)} for k, v in outcome.figures.items()],
@@ -80,6 +81,7 @@ def write_failure(
     content = {
         **_heading(experiment, "failed", seconds),
         "holds": False,
+        "as_recorded": False,
         "claims": [],
         "settings": {},
         "figures": [],

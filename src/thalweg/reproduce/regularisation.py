@@ -22,12 +22,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 from torch.optim import Optimizer
 
 from thalweg.optim import SGD, Adam, AdamW
-from thalweg.report import contour
+from thalweg.report import canvas, contour
 from thalweg.report.style import series, styled, tone
 from thalweg.reproduce.claims import Claim, Experiment, Outcome
 from thalweg.reproduce.walks import near
@@ -42,6 +43,7 @@ STOPS = (3, 10, 30, 100)
 BOX_DECAY, NOISE_DECAY, NOISE = 2.0, 0.2, (1.0, 10.0)
 BETAS = (0.9, 0.99)
 SEEDS, COPIES = 16, 64
+STOPPING = "Early stopping walks near the L2 path"
 BOOK = "Goodfellow, Bengio, Courville 2016, section"
 Make = Callable[[list[Tensor]], Optimizer]
 LOSHCHILOV, XIE = "Loshchilov, Hutter 2019", "Xie, Li 2024"
@@ -214,34 +216,55 @@ def _balance(sigma: float) -> float:
 @styled
 def _shrinkage() -> Figure:
     """Where the weights end over where they would without a penalty; curvature 1."""
-    figure = Figure(figsize=(6.2, 4.4), layout="constrained")
-    axes = figure.add_subplot()
+    figure = Figure(figsize=(9.6, 4.6), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
     minima = np.linspace(-1.5, 1.5, 301)
     soft = np.sign(minima) * np.maximum(np.abs(minima) - PENALTY, 0)
     box = np.clip(minima, -1 / BOX_DECAY, 1 / BOX_DECAY)
-    makes: dict[str, tuple[Make, np.ndarray, str]] = {
-        "SGD, L2": (
+    options: dict[str, Any] = {"lr": 0.01, "weight_decay": BOX_DECAY, "betas": BETAS}
+    makes: tuple[tuple[Axes, str, Make, np.ndarray, str, str], ...] = (
+        (
+            left,
+            "SGD, L2",
             lambda p: SGD(p, lr=RATE, weight_decay=PENALTY),
             minima / (1 + PENALTY),
             "blue",
+            "o",
         ),
-        "SGD, L1": (lambda p: SGD(p, lr=RATE, l1=PENALTY), soft, "wine"),
-        f"AdamW, λ = {BOX_DECAY:g}, no noise": (
-            lambda p: AdamW(p, lr=0.01, weight_decay=BOX_DECAY, betas=BETAS),
+        (left, "SGD, L1", lambda p: SGD(p, lr=RATE, l1=PENALTY), soft, "wine", "s"),
+        (
+            right,
+            "Adam, L2 in the gradient",
+            lambda p: Adam(p, **options),
+            minima / (1 + BOX_DECAY),
+            series("adam").tone,
+            "s",
+        ),
+        (
+            right,
+            "AdamW, decay of the weights",
+            lambda p: AdamW(p, **options),
             box,
             series("adamw").tone,
+            "D",
         ),
-    }
+    )
+    for axes in (left, right):
+        axes.plot(minima, minima, ":", color=tone("muted"), label="no penalty")
     some = torch.linspace(-1.5, 1.5, 16, dtype=torch.float64)
-    axes.plot(minima, minima, ":", color=tone("muted"), label="no penalty")
-    for (label, (make, line, name)), mark in zip(makes.items(), "os^", strict=True):
+    for axes, label, make, line, name, mark in makes:
         one = torch.ones_like(some)
         found = minimise(make, STEPS, falling=True, curvature=one, minimum=some)
         axes.plot(minima, line, lw=1, color=tone(name))
         axes.plot(some, found, mark, color=tone(name), label=label)
-    axes.set(xlabel="minimum without penalty θ*", ylabel="weight")
-    axes.set_title(f"Shrinkage, h = 1, λ = {PENALTY}: lines theory, points measured")
-    axes.legend(fontsize=8.5)
+    left.set(title=f"SGD: L2 scales, L1 cuts; λ = {PENALTY:g}", ylabel="weight at the end")
+    right.set(title=f"Adam: decoupling matters; λ = {BOX_DECAY:g}")
+    for axes in (left, right):
+        axes.set(xlabel="minimum without penalty, θ*")
+        axes.legend(loc="upper left")
+    figure.suptitle(
+        f"Shrinkage at curvature 1: lines theory, points after {STEPS:,} steps, float64, no noise"
+    )
     return figure
 
 
@@ -254,12 +277,18 @@ def _paths() -> Figure:
     x = y = np.linspace(-0.1, 1.3, 121)
     z = 2 * (x[None, :] - 1) ** 2 + 0.125 * (y[:, None] - 1) ** 2
     surface = {"x": x, "y": y, "z": z.tolist(), "minima": [[1.0, 1.0, 0.0]], "start": [0.0, 0.0]}
-    paths = {
-        "early stopping, over the steps": [point.tolist() for point in steps],
-        "L2, over the penalty": (h / (h + penalties) * minimum).tolist(),
-    }
-    line = "from 0 to the minimum; curvatures 4 and 0.25"
-    return contour(surface, paths, title="Early stopping walks near the L2 path", line=line)
+    stopped = [point.tolist() for point in steps]
+    line = f"SGD at {RATE:g} from 0, one run, float64; numbers: steps after which it stops"
+    figure = contour(surface, {"SGD": stopped}, title=STOPPING, line=line, legend=False)
+    axes, look = figure.axes[0], series("sgd")
+    found = (h / (h + penalties) * minimum).numpy()
+    axes.plot(*found.T, color=tone("wine"), ls=(0, (5, 1.6)), label="minimum with L2, closed form")
+    for k in STOPS:
+        axes.plot(*stopped[k], "o", color=look.colour, markersize=5, zorder=6)
+        axes.annotate(f"{k}", (stopped[k][0], stopped[k][1]), (7, -11), textcoords="offset points")
+    axes.set(xlabel="weight of curvature 4", ylabel="weight of curvature 0.25")
+    canvas.legend(axes)
+    return figure
 
 
 EXPERIMENT = Experiment(

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from thalweg.optim import SGD, RMSprop
+from thalweg.report import canvas
 from thalweg.report.style import series, styled, tone
 from thalweg.reproduce.claims import Claim, Experiment, Outcome
 from thalweg.reproduce.fits import exponent
@@ -169,46 +170,46 @@ def _cure(cured: np.ndarray, plain: np.ndarray) -> list[Claim]:
 
 @styled
 def _hovering(runs: dict[float, np.ndarray], cured: np.ndarray) -> Figure:
-    figure = Figure(figsize=(9.0, 4.2), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = canvas.axes(None, (9.0, 4.8))
     look = series("rmsprop")
     lines = (
-        ("constant 0.01", runs[0.01], look.colour, "-"),
-        ("constant 0.001", runs[0.001], tone("green"), (0, (5, 1.6))),
-        ("0.01 / (1 + k / 200)", cured, tone("vermillion"), (0, (1.4, 1.4))),
+        ("learning rate 0.01", runs[0.01], look.colour, "-"),
+        ("learning rate 0.001", runs[0.001], tone("wine"), (0, (5, 1.6))),
+        ("learning rate 0.01 / (1 + k / 200)", cured, tone("black"), (0, (1.4, 1.4))),
     )
     for label, f, colour, dash in lines:
-        axes.plot(np.maximum(f, 1e-14), color=colour, ls=dash, label=label)
+        axes.plot(np.maximum(f, 1e-20), color=colour, ls=dash, label=label)
     for rate in (0.01, 0.001):
         level = rate**2 * float(CURVATURE.sum()) / 8
         axes.axhline(level, lw=0.8, ls=":", color=tone("muted"))
         note = f"η² tr H / 8 at {rate:g}"
         axes.annotate(note, (5000, level), (0, 4), textcoords="offset points", fontsize=8.5)
     axes.set(yscale="log", xlim=(0, 10_000), ylim=(1e-14, 1e2))
-    axes.set(xlabel="step", ylabel="f (log; what is below 1e-14 is drawn there)")
-    axes.set_title("RMSprop on diag(1, 100) comes close, leaves again, and hovers")
-    axes.legend(loc="lower right", title="learning rate", bbox_to_anchor=(1.0, 0.08))
+    axes.set(xlabel="step k", ylabel="f (log, from 1e-14)")
+    line = f"curvatures 1 and 100, α = 0.99, float64, one run each; half of {STEPS:,} steps shown"
+    canvas.caption(axes, "RMSprop comes close, leaves again, and hovers", line)
+    canvas.legend(axes)
     return figure
 
 
 @styled
 def _scaling(late: dict[float, float], noisy: dict[float, list[float]]) -> Figure:
-    figure = Figure(figsize=(6.2, 4.2), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = canvas.axes(None)
     look = series("rmsprop")
     trace = float(CURVATURE.sum())
     rates = np.array(RATES)
     x = np.sqrt([8 * late[rate] / trace for rate in RATES]) / 2
-    axes.plot(rates, x, look.marker, color=look.colour, label="no noise")
-    axes.plot(rates, rates / 2, "-", color=look.colour, lw=1, label="η / 2")
+    axes.plot(rates, x, look.marker, color=look.colour, label="no noise: measured")
+    axes.plot(rates, rates / 2, "-", color=look.colour, lw=1, label="no noise: η / 2")
     means = [np.sqrt(2 * np.mean(values)) for values in noisy.values()]
-    axes.plot(NOISY_RATES, means, "s", color=tone("vermillion"), label="noise σ = 1")
+    axes.plot(NOISY_RATES, means, "o", color=tone("wine"), label="noise σ = 1: measured")
     line = np.sqrt(NOISE * rates / 2)
-    axes.plot(rates, line, "--", color=tone("vermillion"), lw=1, label="√(ησ / 2)")
+    axes.plot(rates, line, "--", color=tone("wine"), lw=1, label="noise σ = 1: √(ησ / 2)")
     axes.set(xscale="log", yscale="log", xlabel="learning rate η (log)")
     axes.set(ylabel="distance of a coordinate (root mean square, log)")
-    axes.set_title("How far from the minimum RMSprop hovers")
-    axes.legend()
+    line = f"α = 0.99, float64; with noise: mean of {SEEDS} seeds of {COPIES} coordinates"
+    canvas.caption(axes, "RMSprop hovers at half a learning rate from the minimum", line)
+    canvas.legend(axes)
     return figure
 
 

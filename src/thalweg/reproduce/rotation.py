@@ -25,7 +25,7 @@ from torch import Tensor
 from thalweg.optim import SGD, Adam
 from thalweg.problems import quadratic
 from thalweg.report import canvas, contour
-from thalweg.report.style import series, styled
+from thalweg.report.style import series, styled, tone
 from thalweg.reproduce.claims import Claim, Experiment, Outcome
 from thalweg.reproduce.walks import walk
 
@@ -142,18 +142,17 @@ def _run() -> Outcome:
 @styled
 def _angles(found: list[tuple[list[int], list[int]]]) -> Figure:
     figure, axes = canvas.axes(None)
-    dotted = "dotted: from where f stays below"
     for method, (first, last) in zip(METHODS, found, strict=True):
         look = series(method.label)
         style = {"color": look.colour, "ls": look.dash, "marker": look.marker}
         axes.plot(ANGLES, first, label=method.title, **style)
         if last != first:
-            axes.plot(ANGLES, last, color=look.colour, lw=0.9, ls=":", label=dotted)
-            dotted = "_again"
+            axes.plot(ANGLES, last, color=look.colour, lw=0.9, ls=":")
+    axes.plot([], [], color=tone("muted"), lw=0.9, ls=":", label="from where f stays below")
     axes.set(xlabel="angle, degrees", ylabel="steps to f = 1e-6 of its start (log)")
     axes.set_xticks(range(0, 91, 15))
     canvas.log_axis(axes.yaxis, 70, 5000)
-    line = "curvatures 1 and 100, start (-1, 1) turned along, float64, one run each"
+    line = "curvatures 1 and 100, start (−1, 1) turned along, float64, one run each"
     canvas.caption(axes, "Turning the bowl: Adam notices, gradient descent does not", line)
     canvas.legend(axes)
     return figure
@@ -161,17 +160,20 @@ def _angles(found: list[tuple[list[int], list[int]]]) -> Figure:
 
 @styled
 def _paths(found: list[tuple[list[int], list[int]]]) -> Figure:
-    figure = Figure(figsize=(9.0, 9.4), layout="constrained")
-    grid = figure.subplots(2, 2)
-    for row, index in enumerate((0, 2)):
+    figure = Figure(figsize=(12.0, 3.7), layout="constrained")
+    panels = iter(figure.subplots(1, 4))
+    for index in (0, 2):
         method = METHODS[index]
-        for column, angle in enumerate((0.0, 45.0)):
+        name, _, rate = method.title.partition(", ")
+        for angle in (0.0, 45.0):
             bowl, steps = _drawn(angle), found[index][0][ANGLES.tolist().index(angle)]
             start = torch.tensor(bowl["start"], dtype=torch.float64)
             path = walk(bowl["fn"], start, method.make, steps).tolist()
-            title, line = f"{method.title}: {steps} steps", f"turned by {angle:g} degrees"
-            box = grid[row, column]
+            title = f"{name}: {steps:,} steps"
+            line, box = f"{rate}, turned by {angle:g} degrees", next(panels)
             contour(bowl, {method.label: path}, ax=box, title=title, line=line, legend=False)
+            if index == 0:  # thinner, so that its zig-zag does not close to a surface
+                next(k for k in box.lines if k.get_label() == method.label).set_linewidth(0.6)
     figure.suptitle("The same bowl and start, turned; to f = 1e-6 of its start; one run each")
     return figure
 

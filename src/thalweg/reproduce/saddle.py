@@ -15,18 +15,19 @@ all steps, :math:`y_k \approx s\, z^k\, \xi` with a standard normal :math:`\xi` 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import nn
 
 from thalweg.optim import SGD
 from thalweg.problems import SADDLE
 from thalweg.report import canvas, contour
-from thalweg.report.style import series, styled
+from thalweg.report.style import SeriesStyle, series, styled, tone
 from thalweg.reproduce.claims import Claim, Experiment, Outcome
 from thalweg.reproduce.walks import near, slope, walk
 from thalweg.study.statistics import Interval
@@ -38,6 +39,7 @@ RATE, CURVATURE, EXIT = 0.05, 2.0, 1.0
 NOISES = [10.0**-k for k in range(1, 9)]
 DISTANCES = [10.0**-k for k in range(2, 13, 2)]
 BETAS, RUNS, SEED = (0.0, 0.5, 0.9), 64, 0
+DRAWN = (0.0, 0.25, 0.5, 0.75, 0.9, 0.95)  # the momenta of the figure against momentum
 LEE = "Lee et al., Gradient descent only converges to minimizers, 2016"
 NOISE = "Pemantle 1990; Jin et al., How to escape saddle points efficiently, 2017"
 MOMENTUM = "O'Neill and Wright, Behavior of accelerated gradient methods near critical points, 2019"
@@ -134,8 +136,9 @@ def noise_claims(times: dict[float, np.ndarray]) -> list[Claim]:
 
 
 def _run() -> Outcome:
-    times = {beta: noisy(beta) for beta in BETAS}
-    figures = {"leave": _leave(times), "stall": _stall(), "paths": _paths()}
+    drawn = {beta: noisy(beta) for beta in DRAWN}
+    times = {beta: drawn[beta] for beta in BETAS}
+    figures = {"leave": _leave(times, drawn), "stall": _stall(), "paths": _paths()}
     settings = {
         "f": SADDLE.formula,
         "start": "(1.5, 0), on the line into the saddle, unless said",
@@ -151,34 +154,52 @@ def _run() -> Outcome:
 
 
 def _label(beta: float) -> tuple[str, Any]:
-    look = series({0.0: "sgd", 0.5: "nesterov"}.get(beta, "momentum"))
-    return (f"momentum {beta:g}" if beta else "SGD"), look
+    if beta == 0.0:
+        return "SGD", series("sgd")
+    look = series("momentum")
+    return f"momentum {beta:g}", look if beta == 0.9 else SeriesStyle(look.tone, (0, (1, 1)), "^")
 
 
 @styled
-def _leave(times: dict[float, np.ndarray]) -> Figure:
-    figure, axes = canvas.axes(None)
+def _leave(times: dict[float, np.ndarray], drawn: dict[float, np.ndarray]) -> Figure:
+    figure = Figure(figsize=(9.6, 4.4), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
     for beta, steps in times.items():
         name, look = _label(beta)
-        found = [Interval.of(row) for row in steps.astype(float)]
         line = [theory(noise, beta) for noise in NOISES]
-        axes.plot(NOISES, line, color=look.colour, ls=look.dash, label=f"{name}: theory")
-        axes.errorbar(
-            NOISES,
-            [value.mean for value in found],
-            [value.half_width or 0.0 for value in found],
-            fmt=look.marker,
-            color=look.colour,
-            label=f"{name}: measured",
+        left.plot(NOISES, line, color=look.colour, ls=look.dash)
+        _means(left, NOISES, steps, fmt=look.marker, color=look.colour, label=name)
+    canvas.log_axis(left.xaxis, NOISES[-1], NOISES[0])
+    left.invert_xaxis()
+    left.set(xlabel="deviation of the gradient noise (log, less to the right)")
+    left.set(ylabel="steps to leave", ylim=(0, None), title="Less noise, longer")
+    left.legend(loc="upper left")
+    grid = np.linspace(0.0, 0.97, 98)
+    for level, colour, mark in ((1e-8, "black", "D"), (1e-4, "wine", "o")):
+        right.plot(grid, [theory(level, beta) for beta in grid], color=tone(colour))
+        steps = np.stack([drawn[beta][NOISES.index(level)] for beta in DRAWN])
+        _means(
+            right,
+            DRAWN,
+            steps,
+            fmt=mark,
+            color=tone(colour),
+            label=f"noise {level:.0e}".replace("e-0", "e-"),
         )
-    canvas.log_axis(axes.xaxis, NOISES[-1], NOISES[0])
-    axes.invert_xaxis()
-    axes.set(xlabel="deviation of the gradient noise (log, less to the right)")
-    axes.set(ylabel="steps to leave", ylim=(0, None))
-    line = f"x² - y² from (1.5, 0), rate {RATE}; mean of {RUNS} runs with 95% interval, seed {SEED}"
-    canvas.caption(axes, "Noise sets a saddle's delay, momentum divides it", line)
-    canvas.legend(axes)
+    right.set(xlabel="momentum β", title="More momentum, sooner")
+    right.legend(loc="upper right")
+    figure.suptitle(
+        f"Steps out of the saddle of x² − y², rate {RATE}: lines theory, points mean of {RUNS} "
+        f"runs with 95% interval, seed {SEED}"
+    )
     return figure
+
+
+def _means(axes: Axes, at: Sequence[float], steps: np.ndarray, **style: Any) -> None:
+    """The mean of each row with its 95% interval."""
+    found = [Interval.of(row) for row in steps.astype(float)]
+    halves = [value.half_width or 0.0 for value in found]
+    axes.errorbar(at, [value.mean for value in found], halves, capsize=2, **style)
 
 
 @styled
@@ -189,10 +210,10 @@ def _stall() -> Figure:
         for height, width in ((1e-3, 1.2), (1e-6, 2.2)):
             path = _path((1.5, height), beta, 220)
             slopes = 2 * path.norm(dim=1)
-            words = f"{name} from y = {height:g}"
+            words = f"{name} from y = {height:.0e}".replace("e-0", "e-")
             axes.plot(slopes, color=look.colour, lw=width, label=words)
     axes.set(yscale="log", xlabel="step", ylabel="length of the gradient (log)", ylim=(1e-3, 1e2))
-    line = f"x² - y² from x = 1.5, rate {RATE}, no noise"
+    line = f"x² − y² from x = 1.5, rate {RATE}, no noise, one run each; until beyond 30"
     canvas.caption(axes, "The gradient almost vanishes, then grows again", line)
     canvas.legend(axes)
     return figure
@@ -213,7 +234,7 @@ def _path(start: tuple[float, float], beta: float, steps: int, noise: float = 0.
 
 @styled
 def _paths() -> Figure:
-    figure = Figure(figsize=(9.6, 4.4), layout="constrained")
+    figure = Figure(figsize=(9.6, 4.0), layout="constrained")
     x, y, z = SADDLE.grid(81)
     surface = {"x": x, "y": y, "z": z, "saddles": SADDLE.saddles, "start": (1.5, 0.0)}
     panels = {
@@ -225,7 +246,9 @@ def _paths() -> Figure:
         gone = (path[:, 1].abs() >= EXIT).nonzero()
         words = f"leaves at step {int(gone[0])}" if len(gone) else "150 steps: at the saddle"
         contour(surface, {label: path.tolist()}, ax=axes, title=title, line=words, legend=False)
-    figure.suptitle(f"Started on the line into the saddle: rate {RATE}, noise of seed {SEED}")
+    figure.suptitle(
+        f"Started on the line into the saddle of x² − y²: rate {RATE}, noise of seed {SEED}"
+    )
     return figure
 
 

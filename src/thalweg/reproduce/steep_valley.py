@@ -24,8 +24,8 @@ from torch.optim import Optimizer
 from thalweg.objective import Objective
 from thalweg.optim import SGD, Adam
 from thalweg.problems import quadratic
-from thalweg.report import contour
-from thalweg.report.style import series, styled
+from thalweg.report import canvas, contour
+from thalweg.report.style import series, styled, tone
 from thalweg.reproduce.claims import Claim, Experiment, Outcome
 
 
@@ -37,6 +37,9 @@ TOLERANCE, LIMIT, BOX = 1e-6, 10_000, 5.0
 STABLE = 2 / HIGH
 OPTIMAL = 2 / (LOW + HIGH)
 VALLEY = quadratic((LOW, HIGH), centre=(0.8, 0.6), start=(0.0, 0.0))
+# As the figures name them, in the order of the runs.
+NAMES = {"sgd": "SGD", "momentum": "momentum 0.9", "adam": "Adam"}
+RATES = ("1.01 × 2/100", "2/101", "0.175 × 2/101", "2/101")
 SOURCE = "published step counts for this valley, start, precision and stopping rule"
 
 
@@ -191,15 +194,20 @@ def _surface(half: float = 0.75) -> dict[str, Any]:
 @styled
 def _paths(walks: dict[str, Walk]) -> Figure:
     """A panel a run: on one plane the zig-zags would hide each other."""
-    figure = Figure(figsize=(9.0, 9.6), layout="constrained")
-    rates = ("1.01 * 2/lambda_max", "2/(lambda_min + lambda_max)", "0.175 of that", "2/101")
-    panels = zip(figure.subplots(2, 2).flat, walks.items(), rates, strict=True)
+    figure = Figure(figsize=(12.0, 4.1), layout="constrained")
+    panels = zip(figure.subplots(1, 4), walks.items(), RATES, strict=True)
     for axes, (label, run), rate in panels:
-        name = label.partition(",")[0]
-        title, line = f"{name}: {_ending(run)}", f"rate {rate}"
-        contour(_surface(), {name: run.path}, ax=axes, title=title, line=line, legend=False)
+        name, line = label.partition(",")[0], f"rate {rate}"
+        surface = _surface()
+        if run.ending == "diverged":
+            surface, line = _surface(4.7), f"{line}; taller box"
+        title = f"{NAMES[name]}: {_ending(run)}"
+        contour(surface, {name: run.path}, ax=axes, title=title, line=line, legend=False)
+        axes.set(aspect="auto", xticks=(0.0, 0.4, 0.8, 1.2))
+        if name == "sgd":  # thinner, so that its zig-zag does not close to a surface
+            next(k for k in axes.lines if k.get_label() == name).set_linewidth(0.6)
     figure.suptitle(
-        "A steep valley, condition number 100: start (0, 0), float32, to f <= 1e-6; one run each"
+        "A steep valley, condition number 100: start (0, 0), float32, to f ≤ 1e-6; one run each"
     )
     return figure
 
@@ -210,15 +218,17 @@ def _ending(run: Walk) -> str:
 
 @styled
 def _values(walks: dict[str, Walk]) -> Figure:
-    figure = Figure(figsize=(6.2, 4.2), layout="constrained")
-    axes = figure.add_subplot()
-    for label, run in walks.items():
-        look = series(label)
-        axes.plot(run.values, label=f"{label}: {_ending(run)}", color=look.colour, ls=look.dash)
-    axes.axhline(TOLERANCE, lw=0.8, ls=":", color="gray")
+    figure, axes = canvas.axes(None)
+    for (label, run), rate in zip(walks.items(), RATES, strict=True):
+        name = label.partition(",")[0]
+        look, dash = series(name), ":" if run.ending == "diverged" else "-"
+        words = f"{NAMES[name]}, rate {rate}: {_ending(run)}"
+        axes.plot(run.values, label=words, color=look.colour, ls=dash)
+    axes.axhline(TOLERANCE, lw=0.8, ls=":", color=tone("muted"))
     axes.set(yscale="log", xlabel="step", ylabel="f before the step (log)", xlim=(0, 440))
-    axes.set_title("Steps to f = 1e-6 in the steep valley")
-    axes.legend()
+    line = "condition number 100, float32, one run each; dotted level: 1e-6, where a run ends"
+    canvas.caption(axes, "Steps to f = 1e-6 in the steep valley", line)
+    canvas.legend(axes)
     return figure
 
 

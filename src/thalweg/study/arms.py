@@ -103,6 +103,7 @@ class Arm:
 
     def describe(self, scale: float = 1.0) -> dict[str, Any]:
         """The arm as plain data for records; ``scale`` multiplies the range of lr."""
+        wraps = issubclass(self.cls, AbstractWrapper)
         axes = {
             name: {
                 "low": r.low * (scale if name == "lr" else 1.0),
@@ -114,7 +115,7 @@ class Arm:
         return {
             "label": self.label,
             "class": self.path,
-            "settings": dict(self.settings),
+            "settings": {**({"inner": _inner(self.settings)} if wraps else {}), **self.settings},
             "space": axes,
             "reference": self.reference,
         }
@@ -196,10 +197,15 @@ def _catalogue_name(cls: type) -> str:
     return next(entry.name for entry in catalogue().values() if entry.cls is cls)
 
 
+def _inner(settings: Mapping[str, Any]) -> str:
+    """The method that a wrapper is around."""
+    return str(settings.get("inner", "sgd"))
+
+
 def _arguments(cls: type[Optimizer], settings: Mapping[str, Any]) -> set[str] | None:
     """The keywords of a constructor (a wrapper's with its inner method's); None: anything goes."""
     if issubclass(cls, AbstractWrapper):
-        inner = resolve(str(settings.get("inner", "sgd")))
+        inner = resolve(_inner(settings))
         return set(inspect.signature(cls).parameters) | (_arguments(inner, {}) or set())
     if issubclass(cls, AbstractOptimizer):
         return set(argument_names(cls))

@@ -104,7 +104,11 @@ class _Race:
                 break
             self._stage(f"extension {round_}", self._extend(sides, extensions, round_))
         plan = self.plan
-        fresh = [r for label in self.labels for r in plan.fresh_runs(label, self._best(label))]
+        fresh = []
+        for label in self.labels:
+            best = self._best(label)
+            schedule = best.get("schedule", "constant")
+            fresh += plan.fresh_runs(label, best["hyperparameters"], schedule)
         if plan.defaults:
             fresh += [r for label in self.labels for r in plan.fresh_runs(label, None)]
         self._stage("fresh seeds", fresh)
@@ -150,15 +154,15 @@ class _Race:
         found = [load_run(self.folder, run.id) for run in runs]
         return [record for record in found if record is not None]
 
-    def _best(self, label: str) -> dict[str, float]:
-        return min(self._tuned(label), key=selection_loss)["hyperparameters"]
+    def _best(self, label: str) -> dict[str, Any]:
+        return min(self._tuned(label), key=selection_loss)
 
     def _edges(self, label: str) -> set[tuple[str, str]]:
         tried = self._tuned(label)
         if all(math.isinf(selection_loss(record)) for record in tried):
             return {(axis, "low") for axis, r in self.plan.space(label).items() if r.log}
         points = [record["hyperparameters"] for record in tried]
-        return edges(self._best(label), points, self.plan.space(label))
+        return edges(self._best(label)["hyperparameters"], points, self.plan.space(label))
 
     def _write_study(self) -> None:
         plan, problem = self.plan, self.plan.problem

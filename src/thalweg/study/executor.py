@@ -58,7 +58,7 @@ class Executor(Protocol):
 def carry_out(plan: Plan, run: Run, folder: Path, tick: Any, retried: int = 0) -> None:
     """Train and write the record; an error in the caller's own code is a record too."""
     arm = plan.arm(run.arm)
-    record = train(plan.problem, arm, run, plan.budget, tick, plan.schedule)
+    record = train(plan.problem, arm, run, plan.budget, tick)
     write_json(folder / "runs" / run.id / "result.json", {**record, "retried": retried})
 
 

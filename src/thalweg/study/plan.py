@@ -13,8 +13,8 @@ from thalweg.optim import Range
 from thalweg.problems import Problem
 from thalweg.study.arms import Arm
 from thalweg.study.budget import Budget
-from thalweg.study.schedule import factor
-from thalweg.study.space import extended, point
+from thalweg.study.schedule import SCHEDULES, TUNED, check_schedule
+from thalweg.study.space import drawn_schedule, extended, point
 
 
 __all__ = ["Plan", "Run"]
@@ -35,6 +35,7 @@ class Run:
         trial: The index of the tuning trial.
         round: 0, or the round of extension in which the trial was added.
         id: The hash of everything that defines the run.
+        schedule: The learning rate over the run.
 
     Example:
         >>> Run("adam", {"lr": 0.1}, "tune", 0, 3, 0, "5f").as_dict()["trial"]
@@ -48,6 +49,7 @@ class Run:
     trial: int | None
     round: int
     id: str
+    schedule: str = "constant"
 
     def as_dict(self) -> dict[str, Any]:
         """The run as plain data."""
@@ -67,10 +69,12 @@ class Plan:
         seeds: Fresh seeds on which each arm's winner is run again, shared by all arms.
         tuning_seed: The seed of every tuning run and of the trials' sequences; not among ``seeds``.
         defaults: Whether each arm is also run at its own default hyper-parameters.
-        schedule: The learning rate over a run.
+        schedule: The learning rate over a run; ``"tuned"``: each trial draws its own, the same for
+            every arm, and the winner's is kept for the fresh seeds. Defaults then run at a constant
+            rate.
 
     Raises:
-        ValueError: If there is no arm, a label twice, or seeds that overlap.
+        ValueError: If there is no arm, a label twice, seeds that overlap, or no such schedule.
 
     Example:
         >>> from thalweg.problems import load
@@ -98,7 +102,7 @@ class Plan:
         integer_from(1).check("Plan", "trials", self.trials)
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise bad_argument("Plan", "seeds", self.seeds, "one or more different integers")
-        factor(self.schedule, 0.0)  # refuses an unknown one
+        check_schedule("Plan", self.schedule)
         if self.tuning_seed in self.seeds:
             allowed = f"different from the tuning seed {self.tuning_seed}: fresh seeds only"
             raise bad_argument("Plan", "seeds", self.seeds, allowed)
@@ -122,12 +126,10 @@ class Plan:
 
     def tuning_runs(self, label: str) -> list[Run]:
         """The trials of an arm in its own space."""
-        space = self.space(label)
-        count = self.trials if space else 1
-        return [
-            self._run(label, point(space, i, self.tuning_seed, label), "tune", self.tuning_seed, i)
-            for i in range(count)
-        ]
+        space, count = self.space(label), self.trials
+        if not space:  # with a schedule to choose, each of them once
+            count = min(count, len(SCHEDULES)) if self.schedule == TUNED else 1
+        return [self._trial(label, space, i) for i in range(count)]
 
     def extension_runs(
         self, label: str, axis: str, side: str, rounds: int, first: int, round_: int
@@ -137,22 +139,26 @@ class Plan:
         if axis not in space:
             return []
         box = extended(space, axis, side, rounds)
-        return [
-            self._run(
-                label,
-                point(box, i, self.tuning_seed, label),
-                "tune",
-                self.tuning_seed,
-                i,
-                round_=round_,
-            )
-            for i in range(first, first + self.extra)
-        ]
+        return [self._trial(label, box, i, round_) for i in range(first, first + self.extra)]
 
-    def fresh_runs(self, label: str, best: Mapping[str, float] | None) -> list[Run]:
-        """The winner on the fresh seeds; without one, the method's own defaults."""
+    def fresh_runs(
+        self, label: str, best: Mapping[str, float] | None, schedule: str = "constant"
+    ) -> list[Run]:
+        """The winner on the fresh seeds; without one, the method's own defaults.
+
+        ``schedule`` is the winner's, where schedules are tuned.
+        """
         stage = "default" if best is None else "confirm"
-        return [self._run(label, best or {}, stage, seed, None) for seed in self.seeds]
+        if self.schedule != TUNED:
+            schedule = self.schedule
+        return [self._run(label, best or {}, stage, seed, schedule) for seed in self.seeds]
+
+    def _trial(self, label: str, box: Mapping[str, Range], index: int, round_: int = 0) -> Run:
+        """Trial ``index`` of an arm, in a box: its point, and its schedule where that is tuned."""
+        seed, tuned = self.tuning_seed, self.schedule == TUNED
+        schedule = drawn_schedule(index, seed) if tuned else self.schedule
+        values = point(box, index, seed, label, skip=int(tuned))
+        return self._run(label, values, "tune", seed, schedule, trial=index, round_=round_)
 
     def _run(
         self,
@@ -160,8 +166,9 @@ class Plan:
         hyperparameters: Mapping[str, float],
         stage: str,
         seed: int,
-        trial: int | None,
+        schedule: str,
         *,
+        trial: int | None = None,
         round_: int = 0,
     ) -> Run:
         arm = self.arm(label)
@@ -175,7 +182,7 @@ class Plan:
             "stage": stage,
             "seed": seed,
             "budget": [self.budget.kind, self.budget.amount],
-            "schedule": self.schedule,
+            "schedule": schedule,
         }
         digest = hashlib.sha256(json.dumps(defining, sort_keys=True).encode()).hexdigest()
-        return Run(label, dict(hyperparameters), stage, seed, trial, round_, digest[:16])
+        return Run(label, dict(hyperparameters), stage, seed, trial, round_, digest[:16], schedule)

@@ -83,6 +83,7 @@ class Row:
     Args:
         label: the optimizer's name in the study.
         hyperparameters: the tuned values, those of the confirm runs.
+        schedule: the learning rate over those runs.
         edge: names of the tuned values that are the smallest or largest value tried.
         scores: the headline quantity by seed, finished confirm runs only.
         score: its mean and interval; None if no confirm run finished.
@@ -96,6 +97,7 @@ class Row:
 
     label: str
     hyperparameters: dict[str, Any]
+    schedule: str = "constant"
     edge: tuple[str, ...] = ()
     scores: dict[int, float] = field(default_factory=dict)
     score: Interval | None = None
@@ -138,12 +140,14 @@ def make_row(
     tune, confirm, default = (
         [run for run in runs if run["stage"] == stage] for stage in ("tune", "confirm", "default")
     )
-    hyperparameters = _chosen(tune, confirm, selection)
+    chosen = _chosen(tune, confirm, selection)
+    hyperparameters = dict(chosen.get("hyperparameters", {}))
     finished = [run for run in confirm if run["status"] == "finished"]
     scores = _by_seed(confirm, quantity.key)
     return Row(
         label=label,
         hyperparameters=hyperparameters,
+        schedule=chosen.get("schedule", "constant"),
         edge=_edges(hyperparameters, tune),
         scores=scores,
         score=_interval(scores),
@@ -197,17 +201,17 @@ def _outcomes(runs: Sequence[Record]) -> Outcomes:
     return Outcomes(**counts)
 
 
-def _chosen(tune: Sequence[Record], confirm: Sequence[Record], selection: str) -> dict[str, Any]:
-    """The values that were confirmed; before any confirm run, those of the best trial so far."""
+def _chosen(tune: Sequence[Record], confirm: Sequence[Record], selection: str) -> Record:
+    """A run at what was confirmed; before any confirm run, the best trial so far, if any."""
     if confirm:
-        return dict(confirm[0]["hyperparameters"])
+        return confirm[0]
 
     def loss(run: Record) -> float:
         value = _number(run["final"].get(selection))
         return math.inf if value is None or run["status"] != "finished" else value
 
     best = min(tune, key=loss, default=None)
-    return {} if best is None or loss(best) == math.inf else dict(best["hyperparameters"])
+    return {} if best is None or loss(best) == math.inf else best
 
 
 def _edges(chosen: Mapping[str, Any], tune: Sequence[Record]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The learning rate over a run: a factor on the tuned rate, the same for every optimizer."""
+"""The learning rate over a run: a factor on the tuned rate, and part of what may be tuned."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from torch.optim import Optimizer
 from thalweg.errors import bad_argument
 
 
-__all__ = ["SCHEDULES", "Schedule", "factor"]
+__all__ = ["SCHEDULES", "TUNED", "Schedule", "check_schedule", "factor"]
 
 SCHEDULES = ("constant", "cosine", "linear", "step")
+TUNED = "tuned"  # of a study: each trial draws one of them
 WARM_UP = 0.05
 
 
@@ -40,6 +41,19 @@ def factor(name: str, spent: float) -> float:
         return spent / WARM_UP
     rest = min(1.0, (spent - WARM_UP) / (1 - WARM_UP))
     return 0.5 * (1 + math.cos(math.pi * rest)) if name == "cosine" else 1 - rest
+
+
+def check_schedule(where: str, name: str) -> None:
+    """Refuse what is neither a schedule nor ``"tuned"``.
+
+    Raises:
+        ValueError: If it is neither.
+
+    Example:
+        >>> check_schedule("Plan", "tuned")
+    """
+    if name not in (*SCHEDULES, TUNED):
+        raise bad_argument(where, "schedule", name, f"one of {', '.join((*SCHEDULES, TUNED))}")
 
 
 @final

@@ -36,8 +36,8 @@ __all__ = [
     "summarize",
 ]
 
-# Two final values of a deterministic problem are equal when they differ by less than this share of
-# the value at the start: both are then at the minimum to rounding.
+# Two final losses are equal when they differ by less than this share of the loss at the start: both
+# are then at the minimum to rounding.
 ROUNDING = 1e-10
 
 
@@ -51,6 +51,7 @@ class Summary:
         quantity: what optimizers are ranked by.
         rows: one row per optimizer of the study, best first.
         verdict: who is best, and who is tied with it, in words.
+        schedule: the study's: the one of every run, or ``"tuned"`` where each row has its own.
 
     Example:
         >>> verdict = Verdict("sgd", None, ("sgd",), (), ("sgd is best.",))
@@ -63,6 +64,7 @@ class Summary:
     quantity: Quantity
     rows: tuple[Row, ...]
     verdict: Verdict
+    schedule: str = "constant"
 
     def row(self, label: str) -> Row:
         """The row of one optimizer.
@@ -131,9 +133,11 @@ def summarize(study: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> Su
 
     rows.sort(key=rank)
     drawn = study["problem"]["data"] is not None
-    tolerance = 0.0 if drawn else ROUNDING * _start_scale(runs)
+    is_loss = not quantity.key.endswith("_metric")
+    tolerance = ROUNDING * _start_scale(runs) if is_loss else 0.0
     verdict = judge(rows, quantity, drawn=drawn, tolerance=tolerance)
-    return Summary(study["problem"]["name"], quantity, tuple(rows), verdict)
+    schedule = study.get("schedule", "constant")
+    return Summary(study["problem"]["name"], quantity, tuple(rows), verdict, schedule)
 
 
 def _start_scale(runs: Sequence[Mapping[str, Any]]) -> float:
@@ -149,6 +153,7 @@ def _line(rank: int, row: Row, summary: Summary) -> dict[str, Any]:
         "rank": rank,
         "optimizer": row.label,
         "hyperparameters": "; ".join(f"{k}={v!r}" for k, v in row.hyperparameters.items()),
+        "schedule": row.schedule,
         "on_edge": "; ".join(row.edge),
         "tied_with_best": row.label in summary.verdict.tied,
         f"{key}_mean": score and score.mean,

@@ -9,12 +9,15 @@ from typing import Any
 import torch
 
 from thalweg.optim import Range
+from thalweg.study.schedule import SCHEDULES
 
 
-__all__ = ["edges", "extended", "point"]
+__all__ = ["drawn_schedule", "edges", "extended", "point"]
 
 
-def point(space: Mapping[str, Range], index: int, seed: int, name: str) -> dict[str, float]:
+def point(
+    space: Mapping[str, Range], index: int, seed: int, name: str, *, skip: int = 0
+) -> dict[str, float]:
     """Point ``index`` of an optimizer's sequence, mapped into its space.
 
     Args:
@@ -22,6 +25,8 @@ def point(space: Mapping[str, Range], index: int, seed: int, name: str) -> dict[
         index: Which point, from 0.
         seed: The study's tuning seed.
         name: The optimizer's label: each has its own scrambling.
+        skip: Leading coordinates of the sequence that are left out: 1 where the first is the
+            schedule's (:func:`drawn_schedule`).
 
     Returns:
         A value for each hyper-parameter.
@@ -34,12 +39,38 @@ def point(space: Mapping[str, Range], index: int, seed: int, name: str) -> dict[
     """
     if not space:
         return {}
-    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
-    engine = torch.quasirandom.SobolEngine(
-        len(space), scramble=True, seed=int.from_bytes(digest[:4], "big")
-    )
-    (row,) = engine.fast_forward(index).draw(1, dtype=torch.float64).tolist()
+    row = _sobol(skip + len(space), index, f"{seed}/{name}")[skip:]
     return {axis: r.at(u) for (axis, r), u in zip(space.items(), row, strict=True)}
+
+
+def drawn_schedule(index: int, seed: int) -> str:
+    """The schedule of trial ``index``, the same for every optimizer.
+
+    It is the first coordinate of the sequence, with one scrambling for all; hyper-parameters take
+    the coordinates after it. So each four trials (0 to 3, 4 to 7, ...) have every schedule once,
+    and each sixteen meet every schedule in every quarter of the next coordinate's range. A
+    sequence of its own would not: two first coordinates move in step.
+
+    Args:
+        index: Which trial, from 0.
+        seed: The study's tuning seed.
+
+    Returns:
+        One of :data:`~thalweg.study.schedule.SCHEDULES`.
+
+    Example:
+        >>> sorted(drawn_schedule(i, 0) for i in range(4))
+        ['constant', 'cosine', 'linear', 'step']
+    """
+    (u,) = _sobol(1, index, f"{seed}/schedule of every optimizer")
+    return SCHEDULES[int(u * len(SCHEDULES))]
+
+
+def _sobol(dimension: int, index: int, key: str) -> list[float]:
+    """Point ``index`` of a sequence in [0, 1) whose scrambling is a hash of ``key``."""
+    seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
+    engine = torch.quasirandom.SobolEngine(dimension, scramble=True, seed=seed)
+    return engine.fast_forward(index).draw(1, dtype=torch.float64)[0].tolist()
 
 
 def edges(

@@ -111,7 +111,8 @@ def column(intervals: Sequence[Interval | None]) -> list[str]:
     common = needed[len(needed) // 2] if needed else None
 
     def shown(interval: Interval) -> str:
-        vanishes = interval.mean != 0 and common is not None and not round(interval.mean, common)
+        # Where one digit of the mean is left, or none, it has the decimals that it needs itself.
+        vanishes = common is not None and 0 < abs(interval.mean) < 10.0 ** (1 - common)
         return interval.text(None if vanishes else common)
 
     return ["–" if i is None else shown(i) for i in intervals]

@@ -31,30 +31,25 @@ Tick = Callable[[float, float], None]
 
 
 def train(
-    problem: Problem,
-    arm: Arm,
-    run: Run,
-    budget: Budget,
-    tick: Tick | None = None,
-    schedule: str = "constant",
+    problem: Problem, arm: Arm, run: Run, budget: Budget, tick: Tick | None = None
 ) -> dict[str, Any]:
     """Train once and return the record.
 
     Args:
         problem: What is to be solved.
         arm: The optimizer.
-        run: The point, the seed and the stage; test data is read in fresh-seed stages only.
+        run: The point, the schedule, the seed and the stage; test data is read in fresh-seed stages
+            only.
         budget: When to stop.
         tick: Called at each evaluation with the share of the budget used and the loss by which
             trials are chosen.
-        schedule: The learning rate over the run.
 
     Returns:
         The record of the run, as plain data. A run that diverges is a result like any other.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)  # dropout and other noise inside the model
-        training = _Training(problem, arm, run, schedule)
+        training = _Training(problem, arm, run)
         message = training.follow(problem.batches(run.seed), budget, tick or _silent)
         looks = training.looks
         final: dict[str, Any] = {**looks.last, "test_loss": None, "test_metric": None}
@@ -70,7 +65,6 @@ def train(
         "class": arm.path,
         "settings": dict(arm.settings),
         "budget": {"kind": budget.kind, "amount": budget.amount},
-        "schedule": schedule,
         "status": "finished" if message is None else "diverged",
         "message": message,
         "curve": looks.curve,
@@ -92,13 +86,13 @@ def _silent(spent: float, loss: float) -> None:
 class _Training:
     """The loop of one run, and what it has used so far."""
 
-    def __init__(self, problem: Problem, arm: Arm, run: Run, schedule: str) -> None:
+    def __init__(self, problem: Problem, arm: Arm, run: Run) -> None:
         self.problem = problem
         self.model = problem.build(run.seed)
         began = _clock()
         self.optimizer = arm.build(self.model, run.hyperparameters)
         self.seconds = _clock() - began
-        self.schedule = Schedule(schedule, self.optimizer)
+        self.schedule = Schedule(run.schedule, self.optimizer)
         self.looks = Looks(problem, self.model, self.optimizer)
         self.objective = problem.objective(self.model)
         self.step = 0

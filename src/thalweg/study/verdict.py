@@ -3,7 +3,8 @@
 The best is the one with the best mean among those that lost the fewest confirm runs. Every other is
 compared with it on the seeds they share (paired t, Holm-corrected over these comparisons); those
 that are not separable at the 5% level are tied with it. Where seeds do not vary (a deterministic
-method on a test function) there is nothing to test and the values are compared directly.
+method on a test function) there is nothing to test and the values are compared directly. A metric
+that counts samples can differ by the same count on every seed: that has a sign test.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from thalweg.study.statistics import Interval, differences, holm, number, paired
 __all__ = ["LEVEL", "Comparison", "Verdict", "judge", "listed"]
 
 LEVEL = 0.05
+NAMED = 6  # of those that are tied; more are counted
+MANY, FEW_SEEDS = 5, 5  # so many comparisons on fewer seeds find large differences only
 
 
 @final
@@ -83,21 +86,27 @@ def judge(
     if not ranked:
         return Verdict(None, None, (), (), ("No confirm run finished, so there is no best.",))
     best, others = ranked[0], ranked[1:]
-    comparisons = _corrected([_compare(row, best, drawn, tolerance) for row in others])
+    counted = drawn and quantity.key.endswith("_metric")
+    comparisons = _corrected([_compare(row, best, drawn, counted, tolerance) for row in others])
     tied = (best.label, *(c.label for c in comparisons if not c.separable))
     sentences = [_headline(best, tied, quantity)]
     if comparisons:
-        sentences.append(_runner_up(best, others[0], comparisons[0]))
+        sentences.append(_runner_up(best, others[0], comparisons[0], several=len(others) > 1))
     if _constant(ranked):
         sentences.append("Seeds do not vary here, so the values are compared directly.")
     elif best.score is not None and best.score.n == 1 and drawn:
         sentences.append("One seed carries no interval: run at least three to tell them apart.")
+    elif best.score is not None and best.score.n < FEW_SEEDS and len(tied) > MANY:
+        sentences.append(
+            f"{best.score.n} seeds tell only large differences apart among {len(ranked)} "
+            "optimizers: more seeds or fewer optimizers would say more."
+        )
     sentences += [*_lost(rows), *_fastest(rows)]
     runner_up = others[0].label if others else None
     return Verdict(best.label, runner_up, tied, tuple(comparisons), tuple(sentences))
 
 
-def _compare(row: Row, best: Row, drawn: bool, tolerance: float) -> Comparison:
+def _compare(row: Row, best: Row, drawn: bool, counted: bool, tolerance: float) -> Comparison:
     """Before correction: `p` is raw, and `separable` is decided later where it is a number."""
     values = differences(row.scores, best.scores)
     interval = Interval.of(values) if values else None
@@ -112,6 +121,8 @@ def _compare(row: Row, best: Row, drawn: bool, tolerance: float) -> Comparison:
         return Comparison(row.label, interval, None, False, reason)
     if interval.n == 1 and drawn:
         return Comparison(row.label, interval, None, False, "one seed in common")
+    if not interval.deviation and counted:
+        return Comparison(row.label, interval, 2.0 ** (1 - interval.n), False, "")
     if not interval.deviation:
         reason = "one run each" if interval.n == 1 else "the same difference on every seed"
         return Comparison(row.label, interval, None, True, reason)
@@ -125,7 +136,9 @@ def _corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
     for comparison in comparisons:
         if comparison.p is not None:
             p = next(adjusted)
-            reason = f"paired t over {_seeds(comparison)}, Holm-adjusted p {_p_words(p)}"
+            spread = comparison.difference is not None and comparison.difference.deviation
+            test = "paired t" if spread else "the same difference on each, sign test"
+            reason = f"{test} over {_seeds(comparison)}, Holm-adjusted p {_p_words(p)}"
             comparison = replace(comparison, p=p, separable=p < LEVEL, reason=reason)
         result.append(comparison)
     return result
@@ -140,10 +153,13 @@ def _headline(best: Row, tied: Sequence[str], quantity: Quantity) -> str:
     result = f"{quantity.name} {score} ({seeds})"
     if len(tied) == 1:
         return f"{best.label} is best: {result}."
-    return f"{best.label} leads with {result}, but is not separable from {listed(tied[1:])}."
+    names = tied[1:]
+    if len(names) > NAMED:
+        names = [*names[: NAMED - 1], f"{len(names) - NAMED + 1} more"]
+    return f"{best.label} leads with {result}, but is not separable from {listed(names)}."
 
 
-def _runner_up(best: Row, row: Row, comparison: Comparison) -> str:
+def _runner_up(best: Row, row: Row, comparison: Comparison, *, several: bool) -> str:
     difference = comparison.difference
     if row.confirm.lost > best.confirm.lost:
         return f"The next, {row.label}, ranks below because {comparison.reason}."
@@ -151,9 +167,10 @@ def _runner_up(best: Row, row: Row, comparison: Comparison) -> str:
         return f"The next, {row.label}: {comparison.reason}."
     sign, side = (1, "higher") if difference.mean > 0 else (-1, "lower")
     gap = number(abs(difference.mean), 2)
-    if difference.deviation and difference.low is not None and difference.high is not None:
+    if comparison.p is not None and difference.low is not None and difference.high is not None:
         low, high = sorted((sign * difference.low, sign * difference.high))
-        gap += f", 95% interval {number(low, 2)} to {number(high, 2)}"
+        kind = "uncorrected 95% interval" if several else "95% interval"
+        gap += f", {kind} {number(low, 2)} to {number(high, 2)}"
     return f"The next, {row.label}, is {side} by {gap} ({comparison.reason})."
 
 

@@ -9,7 +9,14 @@ from html.parser import HTMLParser
 import pytest
 from rich.console import Console
 
-from thalweg.report import final_results, learning_curves, page, results, write_report
+from thalweg.report import (
+    final_results,
+    learning_curves,
+    page,
+    results,
+    tuning_curves,
+    write_report,
+)
 from thalweg.report.canvas import render
 from thalweg.report.svg import inline
 from thalweg.study.scoring import summarize
@@ -191,3 +198,60 @@ def test_terminal_table(digits, bowl):
     assert "test accuracy" in text
     assert text.index("adam") < text.index("lion")
     assert "default" not in [c.header for c in results(summarize(*bowl())).columns]
+
+
+def tuned_schedules(study, runs):
+    study["schedule"] = "tuned"
+    kept = {"sgd": "step", "adam": "cosine"}
+    for run in runs:
+        run["schedule"] = "constant" if run["stage"] == "default" else kept[run["optimizer"]]
+    return study, runs
+
+
+def test_a_tuned_schedule_is_shown_wherever_the_tuned_values_are(digits):
+    study, runs = tuned_schedules(*digits(["sgd", "adam"], 2))
+    summary = summarize(study, runs)
+    lr = summary.row("sgd").hyperparameters["lr"]
+    text = page(study, runs, summary)
+    assert f"lr {lr:.4g}, step</td>" in text
+    assert "tuned: each trial has a constant, cosine, linear or step learning rate" in text
+    assert "budget 400 steps, schedules tuned" in text
+    assert "untuned, at a constant rate" in text
+    for wide in (80, 160):
+        console = Console(width=wide, record=True, force_terminal=False)
+        with console.capture() as capture:
+            console.print(results(summary, wide=wide > 100))
+        assert "cosine" in capture.get()
+    assert {row["schedule"] for row in summary.to_dict()["rows"]} == {"step", "cosine"}
+    assert summary.to_dict()["schedule"] == "tuned"
+    assert "schedule" in summary.to_csv().splitlines()[0].split(",")
+
+
+def test_a_fixed_schedule_is_said_once_and_for_each_optimizer(digits):
+    study, runs = digits(["sgd"], 2)
+    study["schedule"] = "linear"
+    text = page(study, [run | {"schedule": "linear"} for run in runs])
+    assert "linear learning rate, for every optimizer" in text
+    assert "<td>linear</td>" in text
+    tuned = text[text.index("<tbody>") : text.index("</tbody>")]
+    assert "linear" not in tuned
+    for record in (study, *runs):
+        record.pop("schedule")
+    assert "constant learning rate, for every optimizer" in page(study, runs)
+
+
+def test_trials_at_different_schedules_are_not_joined(digits):
+    study, runs = tuned_schedules(*digits(["sgd", "adam"], 2))
+    for name, style in (("tuned", "None"), ("constant", "-")):
+        study["schedule"] = name
+        lines = {x.get_label(): x for x in tuning_curves(study, runs).axes[0].lines}
+        assert lines["sgd"].get_linestyle() == style
+
+
+def test_a_long_legend_leaves_the_axes_their_height(digits):
+    heights = []
+    for count in (3, 14):
+        figure = learning_curves(*digits([f"method number {k}" for k in range(count)], 2))
+        render(figure, "png")
+        heights.append(figure.axes[0].get_position().height * figure.get_figheight())
+    assert heights[1] > 0.85 * heights[0]

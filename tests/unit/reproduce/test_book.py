@@ -178,3 +178,32 @@ def test_values_are_shown_for_reading():
     assert shown(1.23456e-9) == "1.235e-09"
     assert shown(["a", 1.0, None]) == "a, 1, –"
     assert shown({"rates": {"sgd": 0.1}}) == "rates sgd 0.1"
+
+
+def test_a_claim_that_is_known_not_to_hold_is_no_failure(log, tmp_path):
+    def known_not_to(holds):
+        claim = Claim("<all> gradients", "a paper", 1, 2, holds, because="One & only.")
+        return Experiment("bound", "Bound", "S", lambda: Outcome((claim,)), 1.0)
+
+    book = run_all(tmp_path / "a", experiments={"bound": known_not_to(False)})
+    assert (book.holds, book.as_recorded) == (False, True)
+    page = book.page.read_text()
+    assert "0 of 1 claims hold, in 1 experiments. 1 is known not to, and why is said." in page
+    assert "One &amp; only." in page
+    assert 'class="bad"' not in page
+    again = run_all(tmp_path / "a", experiments={"bound": known_not_to(False)})
+    assert (again.entries[0].status, again.as_recorded) == ("kept", True)
+    new = run_all(tmp_path / "b", experiments={"bound": known_not_to(True)})
+    assert (new.holds, new.as_recorded) == (True, False)
+    page = new.page.read_text()
+    assert '<span class="bad">holds</span>' in page
+    assert "A verdict is not the one on record: 1." in page
+
+
+def test_the_record_of_the_package_has_three_claims_that_do_not_hold():
+    from thalweg.reproduce import experiments
+
+    for name, count in (("adam-step-bound", 2), ("lookahead", 1)):
+        claims = experiments()[name].run().claims
+        assert [claim.holds for claim in claims if claim.because] == [False] * count
+        assert all(claim.as_recorded for claim in claims)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from thalweg.optim import SGD, Adam
-from thalweg.reproduce import Claim, Outcome, experiments, steep_valley, write
+from thalweg.reproduce import Claim, Experiment, Outcome, experiments, steep_valley, write
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +73,36 @@ def test_the_command_line_prints_json(capsys, monkeypatch, tmp_path):
     result = json.loads(capsys.readouterr().out)
     assert [claim["measured"] for claim in result["claims"][1:4]] == [420, 137, 117]
     assert "diverged" in result["claims"][0]["measured"]
+
+
+def told(holds, because=""):
+    claim = Claim("the moon is round", "made up", 1, 1, holds, because=because)
+    return Experiment("moon", "The moon", "Looks up.", lambda: Outcome((claim,)))
+
+
+@pytest.mark.parametrize(
+    ("holds", "because", "code"),
+    [(True, "", 0), (False, "", 1), (False, "It is flat.", 0), (True, "It is flat.", 1)],
+)
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_the_command_ends_with_1_where_a_verdict_is_not_the_one_on_record(
+    holds, because, code, form, capsys, monkeypatch, tmp_path
+):
+    from thalweg import cli
+
+    experiment = told(holds, because)
+    known = {"moon": experiment}
+    monkeypatch.setattr(cli.reproduction, "experiments", lambda: known)
+    arguments = ["thalweg", "reproduce", "moon", "--out", str(tmp_path), *form]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert (ended.value.code or 0) == code
+    out = " ".join(capsys.readouterr().out.split())
+    if form:
+        record = json.loads(out)
+        assert (record["holds"], record["as_recorded"]) == (holds, not code)
+        assert record["claims"][0]["because"] == because
+    else:
+        assert ("It is flat." in out) == (bool(because) and not holds)
+        assert ("not as recorded" in out) == bool(code)

@@ -56,8 +56,8 @@ def test_every_group_keeps_its_own_rate():
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_a_run_follows_it_and_its_first_step_moves(name):
-    run = Run("sgd", {"lr": 0.005}, "tune", 0, 0, 0, "id")
-    record = train(load("booth"), as_arm("sgd"), run, Budget("steps", 40), schedule=name)
+    run = Run("sgd", {"lr": 0.005}, "tune", 0, 0, 0, "id", name)
+    record = train(load("booth"), as_arm("sgd"), run, Budget("steps", 40))
     assert record["schedule"] == name
     steps = [math.dist(p, q) for p, q in zip(record["path"], record["path"][1:], strict=False)]
     assert steps[0] > 0

@@ -247,3 +247,40 @@ def test_a_small_mean_does_not_vanish_beside_large_ones():
     assert shown[0].startswith("0.32")
     assert not shown[2].startswith("0.0 ")
     assert float(shown[2].split(" ")[0]) == pytest.approx(1.2e-6)
+
+
+def test_losses_at_the_minimum_to_rounding_are_tied_on_data_too():
+    results = {"a": [1e-16, 2e-16, 4e-16], "b": [3e-14] * 3, "c": [1e-7] * 3}
+    verdict = race(results).verdict  # the loss at the start is 100
+    assert verdict.tied == ("a", "b")
+    assert verdict.comparisons[0].reason == "equal to rounding"
+    assert "95% interval" not in verdict.sentences[1]
+
+
+def test_one_sample_more_on_each_of_three_seeds_separates_nothing():
+    three = race({"a": [0.98] * 3, "b": [0.97] * 3}, key="test_metric", metric=METRIC)
+    [comparison] = three.verdict.comparisons
+    assert comparison.p == stats.binomtest(3, 3).pvalue == 0.25
+    assert not comparison.separable
+    assert "sign test" in comparison.reason
+    eight = race({"a": [0.98] * 8, "b": [0.97] * 8}, key="test_metric", metric=METRIC)
+    assert eight.verdict.comparisons[0].separable
+
+
+def test_many_that_are_tied_are_counted_and_few_seeds_said():
+    rng = np.random.default_rng(0)
+    results = {f"m{k}": rng.normal(1.0, 0.1, 3).tolist() for k in range(12)}
+    text = race(results).verdict.text
+    assert "and 6 more." in text
+    assert "3 seeds tell only large differences apart among 12 optimizers" in text
+    enough = {label: rng.normal(1.0, 0.1, 6).tolist() for label in results}
+    assert "large differences" not in race(enough).verdict.text
+    assert "uncorrected 95% interval" in text
+
+
+def test_a_mean_keeps_two_digits_beside_larger_ones():
+    from thalweg.study.statistics import Interval, column
+
+    large, small = Interval.of([0.0080, 0.0060, 0.0200]), Interval.of([1.0e-5, 1.4e-5, 0.9e-5])
+    shown = column([large, large, small])
+    assert float(shown[2].split(" ")[0]) == pytest.approx(1.1e-5, rel=0.05)
