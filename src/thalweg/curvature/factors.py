@@ -13,7 +13,7 @@ from thalweg.curvature.outputs import output_gradient
 from thalweg.objective import Closure, UnknownLoss
 
 
-__all__ = ["Factors", "absorb_rows", "fisher_slopes", "product", "solve"]
+__all__ = ["Factors", "absorb_rows", "fisher_slopes", "product", "second_moments", "solve"]
 
 Parts = tuple[Tensor, Tensor | None]  # a weight, and its bias
 
@@ -98,21 +98,32 @@ def absorb_rows(
     factors.rows += record.rows
 
 
+def second_moments(record: LayerRecord, left: Tensor, right: Tensor) -> Tensor:
+    """The squares of the rows' gradients along eigenvectors, summed over rows.
+
+    Args:
+        record: A use of a layer.
+        left: Eigenvectors of G.
+        right: Eigenvectors of A; of an embedding the diagonal of A, for its length.
+
+    Returns:
+        out x in; for an embedding rows of the table x out.
+    """
+    if record.kind == "embedding":
+        made = torch.zeros(len(right), left.shape[1]).to(left)
+        for s in record.slopes:
+            made.index_add_(0, record.inputs, (s @ left).square())
+        return made
+    turned = (record.inputs @ right).square()
+    return sum(((s @ left).square().T @ turned for s in record.slopes), turned.new_zeros(()))
+
+
 def _absorb_scales(factors: Factors, record: LayerRecord, weight: float) -> None:
     if factors.kind == "affine":
         return
     basis = factors.eigenbasis()
-    if factors.kind == "embedding":
-        squares = torch.zeros(len(factors.inputs), basis[1].shape[1]).to(basis[1])
-        for s in record.slopes:
-            squares.index_add_(0, record.inputs, (s @ basis[1]).square())
-        made = squares  # rows of the table x out
-    else:
-        turned = (record.inputs @ basis[3]).square()
-        made = torch.zeros_like(basis[1][:, :1] @ basis[3][:1])
-        for s in record.slopes:
-            made = made + (s @ basis[1]).square().T @ turned
-    made = made * weight
+    right = factors.inputs if factors.kind == "embedding" else basis[3]
+    made = second_moments(record, basis[1], right) * weight
     factors.scales = made if factors.scales is None else factors.scales + made
 
 

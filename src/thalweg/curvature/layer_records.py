@@ -19,7 +19,15 @@ from thalweg.objective import Closure
 from thalweg.objective.recorder import Recorder, Use
 
 
-__all__ = ["Key", "LayerRecord", "Slopes", "layer_records"]
+__all__ = [
+    "Key",
+    "LayerRecord",
+    "Slopes",
+    "layer_records",
+    "records_of",
+    "slopes_of",
+    "usable",
+]
 
 Key = tuple[int, int | None, int, int]  # weight, bias, first row, rows (0: all)
 # (outputs, targets) -> cotangents s_k with the sum of s_k s_k' the curvature of outputs.
@@ -72,21 +80,35 @@ def layer_records(
     """
     with torch.enable_grad(), Recorder(leaves) as recorder:
         outputs, targets = batch.program.outputs(None)
+    uses, refused = usable(recorder)
+    back = slopes_of(outputs, uses, slopes(outputs, targets)) if uses else []
+    return records_of(uses, back), refused, batch.program.weigh((outputs, targets))
+
+
+def usable(recorder: Recorder) -> tuple[list[Use], set[int]]:
+    """The uses that have a Kronecker form, and the parameters that have none."""
     uses = [use for use in recorder.uses if use.edge is not None]
     refused = set(recorder.other) | {i for use in recorder.uses for i in _refused(use)}
     refused |= _mixed(uses)
-    uses = [use for use in uses if use.weight not in refused]
+    return [use for use in uses if use.weight not in refused], refused
+
+
+def slopes_of(
+    outputs: Tensor, uses: Sequence[Use], cotangents: Sequence[Tensor]
+) -> list[list[Tensor]]:
+    """Each cotangent brought back to the output of every use."""
     back: list[list[Tensor]] = [[] for _ in uses]
-    if uses:
-        for cotangent in slopes(outputs, targets):
-            edges = [use.edge for use in uses]
-            grads = torch.autograd.grad(
-                outputs, edges, cotangent, retain_graph=True, allow_unused=True
-            )
-            for use, made, grad in zip(uses, back, grads, strict=True):
-                made.append(outputs.new_zeros(use.shape) if grad is None else grad)
-    records = [_record(use, made) for use, made in zip(uses, back, strict=True)]
-    return records, refused, batch.program.weigh((outputs, targets))
+    edges = [use.edge for use in uses if use.edge is not None]
+    for cotangent in cotangents:
+        grads = torch.autograd.grad(outputs, edges, cotangent, retain_graph=True, allow_unused=True)
+        for use, made, grad in zip(uses, back, grads, strict=True):
+            made.append(outputs.new_zeros(use.shape) if grad is None else grad)
+    return back
+
+
+def records_of(uses: Sequence[Use], back: Sequence[list[Tensor]]) -> list[LayerRecord]:
+    """The rows of each use, with what came back to it."""
+    return [_record(use, made) for use, made in zip(uses, back, strict=True)]
 
 
 def _refused(use: Use) -> list[int]:

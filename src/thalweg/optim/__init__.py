@@ -15,6 +15,8 @@ from thalweg.optim.base import AbstractOptimizer
 from thalweg.optim.catalogue import Entry, catalogue, create, resolve
 from thalweg.optim.delta_bar_delta import DeltaBarDelta
 from thalweg.optim.first_order import AbstractFirstOrder
+from thalweg.optim.kfac import KFAC
+from thalweg.optim.kfac_factors import KFACOptions
 from thalweg.optim.lookahead import Lookahead
 from thalweg.optim.metadata import Common, Cost, CurvatureCommon, Needs, Range, Reference, Slot
 from thalweg.optim.nesterov import Nesterov
@@ -29,6 +31,7 @@ from thalweg.optim.wrapper import AbstractWrapper
 
 
 __all__ = [
+    "KFAC",
     "SAM",
     "SGD",
     "AbstractFirstOrder",
@@ -44,6 +47,7 @@ __all__ = [
     "CurvatureCommon",
     "DeltaBarDelta",
     "Entry",
+    "KFACOptions",
     "Lookahead",
     "Needs",
     "Nesterov",

@@ -1,0 +1,272 @@
+"""K-FAC: a natural gradient whose Fisher matrix is a Kronecker product for each layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, ClassVar, final
+
+import torch
+from torch import Tensor, nn
+
+from thalweg.errors import FRACTION, NON_NEGATIVE, POSITIVE, Domain, NonFiniteError, integer_from
+from thalweg.objective import AbstractClosure
+from thalweg.optim.adamw import AdamW
+from thalweg.optim.base import AbstractOptimizer
+from thalweg.optim.kfac_factors import (
+    FISHERS,
+    INTERVALS,
+    KFACOptions,
+    blocks_of,
+    precondition,
+    refresh_inverses,
+    take_factors,
+    take_scales,
+)
+from thalweg.optim.kfac_listener import Found, Listener
+from thalweg.optim.kfac_model import adapt_damping, quadratic_step
+from thalweg.optim.metadata import Cost, Needs, Range, Reference
+from thalweg.optim.seams import Group, Point, StepInfo
+
+
+__all__ = ["KFAC"]
+
+Directions = dict[Tensor, Tensor]
+
+
+@final
+class KFAC(AbstractOptimizer):
+    r"""Precondition each layer's gradient by the inverses of its two Kronecker factors.
+
+    .. math::
+        F_l \approx A_l \otimes G_l, \qquad
+        \Delta W_l = -\eta\,
+            \bigl(G_l + \tfrac{\sqrt\lambda}{\pi_l} I\bigr)^{-1} \nabla_{W_l} L\,
+            \bigl(A_l + \pi_l\sqrt\lambda\, I\bigr)^{-1},
+
+    with A the second moment of the layer's inputs and G that of its output gradients, both running
+    averages, and :math:`\pi_l^2` the ratio of their mean eigenvalues. Linear layers, convolutions,
+    attention projections, embeddings and the scale and shift of LayerNorm and BatchNorm are
+    factored, wherever the model uses them; what is left (``uncovered``, listed once) is moved by
+    AdamW at ``fallback_lr``.
+
+    It works after plain ``loss.backward()``, with gradient accumulation (the forward passes of
+    training mode are listened to), and with ``step(objective.closure(x, y))``. The Fisher matrix is
+    that of labels drawn from the model's own prediction, which needs the loss: taken from the
+    closure, or given in ``options``; without either, the labels of the data are used (empirical
+    Fisher), and this is said once.
+
+    Args:
+        model: The module, or parameter groups of one; a layer's weight and bias belong together.
+        lr: :math:`\eta` >= 0; default 0.03.
+        momentum: In [0, 1); default 0.9.
+        damping: :math:`\lambda` > 0; default 0.003.
+        decay: Of the factors' averages, in [0, 1); default 0.95.
+        intervals: Steps between looks at the factors, and between inversions; default (10, 100).
+        weight_decay: Decoupled decay, >= 0.
+        options: Everything else (:class:`KFACOptions`).
+
+    Raises:
+        ValueError: If a value is outside its range, or a layer's weight and bias are in different
+            groups.
+        TypeError: If ``model`` is not a module.
+
+    Example:
+        >>> from thalweg.objective import Objective
+        >>> model = nn.Linear(2, 1)
+        >>> optimizer = KFAC(model, lr=0.5)
+        >>> objective = Objective(model, nn.functional.mse_loss)
+        >>> closure = objective.closure(torch.randn(8, 2), torch.randn(8, 1))
+        >>> bool(optimizer.step(closure) > closure.value())
+        True
+
+    References:
+        Martens and Grosse, Optimizing neural networks with Kronecker-factored approximate
+        curvature, 2015; Grosse and Martens, A Kronecker-factored approximate Fisher matrix for
+        convolution layers, 2016; George et al., Fast approximate natural gradient descent in a
+        Kronecker-factored eigenbasis, 2018 (``corrected=True``).
+    """
+
+    known_as: ClassVar[str] = "kfac"
+    needs: ClassVar[Needs] = Needs.LAYERS
+    reference: ClassVar[Reference] = Reference(
+        "Martens, Grosse; Grosse, Martens (convolutions); George et al. (EKFAC)",
+        "Optimizing neural networks with Kronecker-factored approximate curvature",
+        2015,
+    )
+    cost: ClassVar[Cost] = Cost(gradients=1.2)
+    space: ClassVar[dict[str, Range]] = {"lr": Range(1e-3, 1.0), "damping": Range(1e-4, 1.0)}
+    hyperparameters: ClassVar[dict[str, Domain]] = {
+        "lr": NON_NEGATIVE,
+        "momentum": FRACTION,
+        "damping": POSITIVE,
+        "decay": FRACTION,
+        "intervals": INTERVALS,
+        "weight_decay": NON_NEGATIVE,
+        "fisher": FISHERS,
+        "samples": integer_from(1),
+        "fallback_lr": NON_NEGATIVE,
+        "constraint": NON_NEGATIVE,
+        "seed": integer_from(0),
+    }
+
+    def __init__(
+        self,
+        model: nn.Module,
+        lr: float = 0.03,
+        momentum: float = 0.9,
+        damping: float = 3e-3,
+        decay: float = 0.95,
+        intervals: tuple[int, int] = (10, 100),
+        weight_decay: float = 0.0,
+        options: KFACOptions | None = None,
+    ) -> None:
+        if not isinstance(model, nn.Module):
+            raise TypeError(
+                f"KFAC(model={type(model).__name__}): pass the model itself; its layers are needed."
+            )
+        chosen = options or KFACOptions()
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "damping": damping,
+            "decay": decay,
+            "intervals": tuple(intervals),
+            "weight_decay": weight_decay,
+            **chosen.as_group(),
+        }
+        self.loss_fn = chosen.loss_fn
+        self.uncovered: list[str] = []
+        self._steps = 0
+        named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+        super().__init__([{"params": [p for _, p in named]}], defaults)
+        self.names = [name for name, _ in named]
+        self._listener = Listener(model, self)
+        self._said = self.said_empirical = False
+
+    # ---- the seams ------------------------------------------------------------------------
+    def evaluate(self, closure: Callable[[], Any] | None) -> Point:
+        """Look at the loss; at the factors too, when it is time."""
+        due = self.factors_due()
+        self._listener.belongs_to(self)
+        if isinstance(closure, AbstractClosure):
+            with self._listener.silent():
+                loss = self.call(closure)
+                if due:
+                    self._take(self._listener.from_closure(closure, self._steps))
+        else:
+            loss = self.call(closure)
+            if due:
+                self._take(self._listener.collected())
+        self._steps += 1
+        return Point(loss, closure, self.param_groups)
+
+    def descend(self, point: Point) -> Directions:
+        """The preconditioned gradient of each parameter."""
+        directions: Directions = {}
+        (group,) = self.param_groups
+        due = (self._steps - 1) % group["intervals"][1] == 0
+        for key, block in blocks_of(self.state, self.listed):
+            weight, bias = key
+            if weight.grad is None:
+                continue
+            if due or "left" not in block:
+                refresh_inverses(block, group["damping"])
+            precondition(block, weight, bias, directions)
+        self._constrain(directions, group)
+        return directions
+
+    def advance(self, point: Point, path: Directions) -> StepInfo:
+        """Momentum and learning rate, or both from the quadratic model."""
+        (group,) = self.param_groups
+        rate, momentum, details = float(group["lr"]), group["momentum"], {}
+        curved = group["quadratic_model"] or group["adaptive_damping"]
+        if curved and isinstance(point.closure, AbstractClosure) and path:
+            last = {p: self.state[p].get("last") for p in path}
+            with self._listener.silent():
+                rate, momentum, details = quadratic_step(point.closure, path, last, group)
+        for p in self.listed:
+            if p.grad is None:
+                continue
+            if group["weight_decay"]:
+                p.mul_(1 - float(group["lr"]) * group["weight_decay"])
+            if p in path:
+                self._walk(p, path[p], rate, momentum)
+            else:
+                self._fall_back(p, group)
+        if curved and details and isinstance(point.closure, AbstractClosure):
+            with self._listener.silent():
+                details |= adapt_damping(point.closure, point.loss, details, group, self._steps)
+        return StepInfo(step_length=rate, details={"damping": group["damping"], **details})
+
+    # ---- what they are made of ------------------------------------------------------------
+    @property
+    def listed(self) -> list[Tensor]:
+        """The parameters, in the model's order."""
+        return self.param_groups[0]["params"]
+
+    @property
+    def info_steps(self) -> int:
+        """Steps taken so far."""
+        return self._steps
+
+    def factors_due(self) -> bool:
+        """Whether the next step renews the factors."""
+        return self._steps % self.param_groups[0]["intervals"][0] == 0
+
+    def _take(self, found: Found) -> None:
+        factors, refused, rows = found
+        if not factors and not self.state:
+            raise RuntimeError(
+                "KFAC.step(): no layer was seen. Call the model in train mode, with gradients on, "
+                "before loss.backward(); or pass objective.closure(x, y)."
+            )
+        if not all(bool(f.outputs.isfinite().all()) for f in factors.values()):
+            raise NonFiniteError(
+                f"KFAC.step(): a factor is NaN or infinite at call {self._calls} of step(); the "
+                "parameters are as they were before it."
+            )
+        (group,) = self.param_groups
+        decay = group["decay"]
+        covered = take_factors(self.state, self.listed, factors, refused, decay)
+        if group["corrected"]:
+            renew = self._steps % group["intervals"][1] == 0
+            take_scales(self.state, self.listed, rows, decay, renew)
+        if not self._said:
+            self._said = True
+            left = [self.names[i] for i in range(len(self.names)) if i not in covered]
+            self.uncovered = left
+
+    def _constrain(self, directions: Directions, group: Group) -> None:
+        """Shorten all directions where the step's length in the metric would exceed the limit."""
+        if not group["constraint"]:
+            return
+        inner = sum(float((u * p.grad).sum(dtype=torch.float64)) for p, u in directions.items())
+        length = float(group["lr"]) ** 2 * inner
+        if length > group["constraint"]:
+            for u in directions.values():
+                u.mul_((group["constraint"] / length) ** 0.5)
+
+    def _walk(self, p: Tensor, direction: Tensor, rate: float, momentum: float) -> None:
+        stored = self.state[p]
+        if "last" not in stored:
+            stored["last"] = torch.zeros_like(p)
+        step = stored["last"].mul_(momentum).add_(direction, alpha=-rate)
+        p.add_(step)
+
+    def _fall_back(self, p: Tensor, group: Group) -> None:
+        """AdamW's own rule, for what has no factors."""
+        stored = self.state[p]
+        for name in ("exp_avg", "exp_avg_sq"):
+            stored.setdefault(name, torch.zeros_like(p))
+        stored["step"] = stored.get("step", torch.tensor(0.0)) + 1
+        state = SimpleNamespace(
+            step=float(stored["step"]),
+            fresh=False,
+            exp_avg=stored["exp_avg"],
+            exp_avg_sq=stored["exp_avg_sq"],
+        )
+        nobody: Any = None
+        ruled = {"betas": (0.9, 0.999), "eps": 1e-8, "amsgrad": False, "lr": group["fallback_lr"]}
+        quotient = AdamW.update(nobody, p.grad, p, state, ruled)
+        p.addcdiv_(quotient.over, quotient.under, value=-group["fallback_lr"])

@@ -1,0 +1,284 @@
+"""K-FAC's factors as plain state: running averages, inverses, and what is done with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from thalweg.curvature.factors import Factors, second_moments
+from thalweg.curvature.layer_records import Key, LayerRecord
+from thalweg.errors import Domain, one_of
+
+
+__all__ = [
+    "FISHERS",
+    "INTERVALS",
+    "KFACOptions",
+    "blocks_of",
+    "precondition",
+    "refresh_inverses",
+    "take_factors",
+    "take_scales",
+]
+
+Block = dict[str, Any]
+
+FISHERS = one_of("exact", "monte-carlo", "empirical")
+
+
+def _two_integers(value: Any) -> bool:
+    first, second = value
+    return all(isinstance(v, int) and v >= 1 for v in (first, second))
+
+
+INTERVALS = Domain("a pair of integers >= 1", _two_integers)
+
+
+@final
+@dataclass(frozen=True)
+class KFACOptions:
+    """What few want to change.
+
+    Args:
+        fisher: ``"monte-carlo"`` (labels drawn from the prediction, default), ``"exact"`` (as many
+            backward passes as there are outputs) or ``"empirical"`` (the labels of the data).
+        samples: Draws of labels.
+        corrected: EKFAC: second moments along the factors' eigenvectors.
+        adaptive_damping: Levenberg-Marquardt: less damping where the loss falls as the quadratic
+            model says, more where it does not. Needs ``objective.closure``.
+        quadratic_model: Learning rate and momentum that minimise the quadratic model along the
+            direction and the last step. Needs ``objective.closure``.
+        constraint: The largest squared length of a step in the metric; 0 for none.
+        fallback_lr: AdamW's learning rate for parameters without factors.
+        loss_fn: The loss, for labels to be drawn after plain ``loss.backward()``.
+        seed: Of the draws.
+
+    Example:
+        >>> KFACOptions(corrected=True).as_group()["corrected"]
+        True
+    """
+
+    fisher: str = "monte-carlo"
+    samples: int = 1
+    corrected: bool = False
+    adaptive_damping: bool = False
+    quadratic_model: bool = False
+    constraint: float = 1e-3
+    fallback_lr: float = 1e-3
+    loss_fn: Callable[[Any, Any], Tensor] | None = None
+    seed: int = 0
+
+    def as_group(self) -> dict[str, Any]:
+        """As hyper-parameters of a group: all but the loss."""
+        return {name: value for name, value in vars(self).items() if name != "loss_fn"}
+
+
+def take_factors(
+    state: Any,
+    params: Sequence[Tensor],
+    factors: Mapping[Key, Factors],
+    refused: set[int],
+    decay: float,
+) -> set[int]:
+    """Move the running averages towards the factors of a batch.
+
+    The first batch is taken as it is; later ones with the weight that a bias-corrected average
+    gives its newest.
+
+    Args:
+        state: The optimizer's.
+        params: The parameters that keys count.
+        factors: Of the batch.
+        refused: Parameters that are not to be factored.
+        decay: Of the average.
+
+    Returns:
+        The indices of the parameters that have factors.
+    """
+    covered: set[int] = set()
+    for key, found in factors.items():
+        weight, bias, first, rows = key
+        if weight in refused or (bias is not None and bias in refused):
+            continue
+        covered |= {i for i in (weight, bias) if i is not None}
+        blocks = state[params[weight]].setdefault("blocks", {})
+        block = blocks.setdefault(f"{first}:{rows}", {})
+        if "count" not in block:
+            block |= {
+                "kind": found.kind,
+                "bias": -1 if bias is None else bias,
+                "first": first,
+                "rows": rows,
+                "count": 0,
+                "inputs": torch.zeros_like(found.inputs),
+                "outputs": torch.zeros_like(found.outputs),
+            }
+        block["count"] += 1
+        newest = (1 - decay) / (1 - decay ** block["count"])
+        for name in ("inputs", "outputs"):
+            made = getattr(found, name)
+            if made.shape != block[name].shape:  # an embedding's counts grow with the indices
+                block[name], made = _aligned(block[name], made)
+            block[name].lerp_(made, newest)
+    return covered
+
+
+def take_scales(
+    state: Any,
+    params: Sequence[Tensor],
+    rows: Sequence[tuple[LayerRecord, float]],
+    decay: float,
+    renew: bool,
+) -> None:
+    """EKFAC: eigenvectors of the averages, and running second moments along them.
+
+    Args:
+        state: The optimizer's.
+        params: The parameters that keys count.
+        rows: Uses of layers, with their weights.
+        decay: Of the average.
+        renew: Whether the eigenvectors are computed again.
+    """
+    sums: dict[Key, Tensor] = {}
+    for record, weight in rows:
+        blocks = state[params[record.key[0]]].get("blocks", {})
+        block = blocks.get(f"{record.key[2]}:{record.key[3]}")
+        if block is None or record.kind == "affine":
+            continue
+        if (renew or "left_vectors" not in block) and record.key not in sums:
+            _renew_basis(block)
+        made = second_moments(record, block["left_vectors"], block["right_vectors"]) * weight
+        sums[record.key] = made if record.key not in sums else sums[record.key] + made
+    for key, made in sums.items():
+        block = state[params[key[0]]]["blocks"][f"{key[2]}:{key[3]}"]
+        block["moments"] = block.get("moments", 0) + 1
+        if "scales" not in block or block["scales"].shape != made.shape:
+            block["scales"], block["moments"] = torch.zeros_like(made), 1
+        newest = (1 - decay) / (1 - decay ** block["moments"])
+        block["scales"].lerp_(made, newest)
+
+
+def _renew_basis(block: Block) -> None:
+    g, a = block["outputs"], block["inputs"]
+    block["left_vectors"] = torch.linalg.eigh(g.double())[1].to(g)
+    block["right_vectors"] = a.clone() if a.ndim == 1 else torch.linalg.eigh(a.double())[1].to(a)
+    block.pop("scales", None)
+
+
+def blocks_of(
+    state: Any, params: Sequence[Tensor]
+) -> Iterator[tuple[tuple[Tensor, Tensor | None], Block]]:
+    """Each block with its weight and bias."""
+    for p in params:
+        for block in state.get(p, {}).get("blocks", {}).values():
+            bias = None if block["bias"] < 0 else params[block["bias"]]
+            yield (p, bias), block
+
+
+def refresh_inverses(block: Block, damping: float) -> None:
+    """Invert the damped factors; where that fails, keep the last good inverses.
+
+    Args:
+        block: The layer's.
+        damping: lambda.
+    """
+    a, g = block["inputs"], block["outputs"]
+    block["damping"] = damping
+    if "scales" in block:  # EKFAC needs no inverses
+        block["left"], block["right"] = block["left_vectors"], block["right_vectors"]
+        return
+    if block["kind"] == "affine":
+        if block["bias"] < 0:
+            g = g * g.new_tensor([[1.0, 0.0], [0.0, 0.0]])
+        eye = torch.eye(2, dtype=g.dtype, device=g.device)
+        block["left"] = torch.linalg.inv(g.double() + damping * eye.double()).to(g)
+        block["right"] = a
+        return
+    mean_a, mean_g = (float(_diagonal(m).mean()) for m in (a, g))
+    pi = (mean_a / mean_g) ** 0.5 if mean_a > 0 and mean_g > 0 else 1.0
+    root = damping**0.5
+    left = _inverse(g, root / pi)
+    right = 1.0 / (a + root * pi) if a.ndim == 1 else _inverse(a, root * pi)
+    if left is not None and right is not None:
+        block["left"], block["right"] = left, right
+    elif "left" not in block:  # nothing good yet: no preconditioning
+        block["left"] = torch.eye(len(g), dtype=g.dtype, device=g.device)
+        block["right"] = torch.ones_like(a) if a.ndim == 1 else torch.eye(len(a)).to(a)
+
+
+def precondition(
+    block: Block, weight: Tensor, bias: Tensor | None, directions: dict[Tensor, Tensor]
+) -> None:
+    """Put the preconditioned gradients of a weight and its bias into ``directions``."""
+    taken = slice(block["first"], block["first"] + block["rows"])
+    taken = taken if block["rows"] else slice(None)
+    assert weight.grad is not None
+    g = weight.grad[taken]
+    b = None if bias is None or bias.grad is None else bias.grad[taken]
+    left, right = block["left"], block["right"]
+    if block["kind"] == "affine":
+        other = torch.zeros_like(g) if b is None else b
+        new, new_bias = _affine(left, g, other)
+    elif "scales" in block:
+        new, new_bias = _along_eigenvectors(block, g, b)
+    elif block["kind"] == "embedding":
+        scaled = g.clone()
+        scaled[: len(right)] *= right[:, None]
+        new, new_bias = scaled @ left, None
+    else:
+        flat = g.reshape(len(g), -1)
+        joined = flat if b is None else torch.cat([flat, b[:, None]], 1)
+        made = left @ joined @ right
+        new = (made if b is None else made[:, :-1]).reshape(g.shape)
+        new_bias = None if b is None else made[:, -1]
+    for p, part in ((weight, new), (bias, new_bias)):
+        if p is not None and part is not None:
+            directions.setdefault(p, torch.zeros_like(p))[taken] = part
+
+
+def _along_eigenvectors(block: Block, g: Tensor, b: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    left, right = block["left_vectors"], block["right_vectors"]
+    scales = block["scales"] + block["damping"]
+    if block["kind"] == "embedding":
+        made = g / block["damping"]
+        made[: len(scales)] = (g[: len(scales)] @ left / scales) @ left.T
+        return made, None
+    flat = g.reshape(len(g), -1)
+    joined = flat if b is None else torch.cat([flat, b[:, None]], 1)
+    made = left @ (left.T @ joined @ right / scales) @ right.T
+    return (made if b is None else made[:, :-1]).reshape(g.shape), None if b is None else made[
+        :, -1
+    ]
+
+
+def _affine(blocks: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    pair = torch.stack([weight.reshape(-1), bias.reshape(-1)], -1)
+    made = torch.einsum("dij,dj->di", blocks, pair)
+    return made[:, 0].view(weight.shape), made[:, 1].view(bias.shape)
+
+
+def _inverse(matrix: Tensor, damping: float) -> Tensor | None:
+    """The inverse of the damped matrix by Cholesky, in float64 where float32 fails; else None."""
+    for dtype in (matrix.dtype, torch.float64):
+        damped = matrix.to(dtype, copy=True)
+        damped.diagonal().add_(damping)
+        factor, failed = torch.linalg.cholesky_ex(damped)
+        if not bool(failed):
+            inverse = torch.cholesky_inverse(factor)
+            if bool(inverse.isfinite().all()):
+                return inverse.to(matrix.dtype)
+    return None
+
+
+def _diagonal(matrix: Tensor) -> Tensor:
+    return matrix if matrix.ndim == 1 else matrix.diagonal()
+
+
+def _aligned(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    size = max(len(first), len(second))
+    made = [torch.cat([t, t.new_zeros(size - len(t))]) for t in (first, second)]
+    return made[0], made[1]
