@@ -1,7 +1,7 @@
 """Thalweg: optimize a network, inspect its curvature, see its landscape, compare fairly.
 
-The rooms: :mod:`thalweg.objective` (what is minimised), :mod:`thalweg.optim` (the methods),
-:mod:`thalweg.problems`, :mod:`thalweg.study` and :mod:`thalweg.report` (fair races and what may be
+The rooms: :mod:`thalweg.objective` (what is minimised), :mod:`thalweg.curvature` (operators,
+estimates, advice), :mod:`thalweg.optim` (the methods), :mod:`thalweg.problems`, :mod:`thalweg.study` and :mod:`thalweg.report` (fair races and what may be
 said of them), :mod:`thalweg.reproduce` (claims of the literature as experiments).
 """
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-from thalweg import optim, problems
+from thalweg import curvature, optim, problems
 from thalweg.objective import Closure, Ledger, Objective, Risk
 from thalweg.problems import Problem
 from thalweg.vectors import Vector
@@ -33,6 +33,7 @@ __all__ = [
     "Study",
     "Vector",
     "__version__",
+    "curvature",
     "optim",
     "problems",
 ]

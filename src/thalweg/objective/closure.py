@@ -275,7 +275,9 @@ class Risk(AbstractClosure):
     def still(self, *, borrow: bool = False) -> Risk:
         """The same function, held at the point where the model is now."""
         leaves = leaves_of(self.params, borrow)
-        return Risk([Closure(c.program.still(leaves), c.ledger) for c in self.closures])
+        return Risk(
+            [Closure(c.program.still(leaves, i), c.ledger) for i, c in enumerate(self.closures)]
+        )
 
     def __call__(self) -> Tensor:
         """Zero the gradients, accumulate over all batches, return the loss."""

@@ -45,7 +45,7 @@ class Program(Protocol):
         """The same at the live parameters, differentiable twice."""
         ...
 
-    def still(self, leaves: Vector) -> Program:
+    def still(self, leaves: Vector, place: int = 0) -> Program:
         """The same at ``leaves``, which nobody else moves, with buffers and modes as they are."""
         ...
 
@@ -57,6 +57,24 @@ class Replay:
     def __init__(self, device: torch.device) -> None:
         self._cuda = device if device.type == "cuda" else None
         self._states: tuple[Tensor, Tensor | None] | None = None
+
+    def fixed(self, place: int) -> Replay:
+        """The same draws; where there were none, those that would come now.
+
+        The random state stays as it is, so batches in different places get different ones.
+        """
+        other = Replay(self._cuda or torch.device("cpu"))
+        other._states = self._states
+        if other._states is None:
+            with torch.random.fork_rng(devices=[self._cuda] if self._cuda else []):
+                if place:
+                    seed = int(torch.randint(2**60, ())) + place
+                    torch.default_generator.manual_seed(seed)
+                    if self._cuda:
+                        torch.cuda.manual_seed(seed)
+                on_device = torch.cuda.get_rng_state(self._cuda) if self._cuda else None
+                other._states = torch.get_rng_state(), on_device
+        return other
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
@@ -110,13 +128,25 @@ class ModelProgram:
         self._replay = Replay(self.params[0].device if len(self.params) else torch.device("cpu"))
         self._still: Still | None = None
 
-    def still(self, leaves: Vector) -> ModelProgram:
+    def still(self, leaves: Vector, place: int = 0) -> ModelProgram:
         """The same at ``leaves``, with buffers and modes as they are now; twice differentiable."""
         fixed = copy.copy(self)
         fixed.params = leaves
+        fixed._replay = self._replay.fixed(place)
         fixed._still = Still(self._module, self._names)
         fixed.batch = single(self.batch) if fixed._still.reduced else self.batch
         return fixed
+
+    def bound(self, batch: Any) -> ModelProgram:
+        """The same on another batch, with random draws of its own."""
+        other = copy.copy(self)
+        other.batch = batch
+        other._replay = Replay(self.params[0].device)
+        return other
+
+    def modules(self) -> Iterator[nn.Module]:
+        """The modules of the model."""
+        return self._module.model.modules()
 
     def forward(self, theta: Sequence[Tensor] | None, *, settle: bool = False) -> Any:
         """What the forward function returns: (outputs, targets), or the loss itself."""
@@ -201,10 +231,11 @@ class FunctionProgram:
         """The same at the live parameter."""
         return self.weighted(None, settle=settle)
 
-    def still(self, leaves: Vector) -> FunctionProgram:
+    def still(self, leaves: Vector, place: int = 0) -> FunctionProgram:
         """The same at ``leaves``."""
         fixed = copy.copy(self)
         fixed.params = leaves
+        fixed._replay = self._replay.fixed(place)
         return fixed
 
 

@@ -2,14 +2,15 @@
 
 What a curvature operator differentiates must not change between two of its products, whatever the
 training loop does with the live model meanwhile. And it must be differentiable twice, which some
-fast kernels are not: fused attention, cuDNN's recurrent layers and compiled modules are replaced by
-their plain forms while the model runs here, and nowhere else.
+fast kernels are not: fused attention, cuDNN's recurrent layers, compiled modules and fused weight
+norm (whose double backward is wrong in torch 2.13) are replaced by their plain forms while the
+model runs here, and nowhere else.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, final
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
 
 from thalweg.vectors import Vector
 
@@ -41,16 +43,19 @@ class Still:
         self._names = list(names)
         held = dict(module.named_parameters())
         self.reduced = any(held[name].dtype in _REDUCED for name in self._names)
-        self._values = {name: _wide(b.detach().clone()) for name, b in module.named_buffers()}
+        self._buffers = {name: _wide(b.detach().clone()) for name, b in module.named_buffers()}
+        self._frozen: dict[str, Tensor] = {}
         if self.reduced:
             rest = {name: p for name, p in held.items() if name not in set(names)}
-            self._values |= {name: _wide(p.detach()) for name, p in rest.items()}
+            self._frozen = {name: _wide(p.detach()) for name, p in rest.items()}
         self._modes = [(m, m.training) for m in module.modules()]
         self._recurrent = any(isinstance(m, nn.RNNBase) for m in module.modules())
 
     def call(self, theta: Sequence[Tensor], batch: Any) -> Any:
         """What the module returns at the parameters ``theta``."""
-        values = dict(self._values) | dict(zip(self._names, theta, strict=True))
+        # Copies: what moves its buffers (power iterations, counters) starts from the same ones.
+        values = {name: value.clone() for name, value in self._buffers.items()} | self._frozen
+        values |= dict(zip(self._names, theta, strict=True))
         with self._as_it_was(theta[0].is_cuda if theta else False):
             return functional_call(self._module, values, (batch,))
 
@@ -98,11 +103,33 @@ def twice_differentiable(recurrent: bool) -> Iterator[None]:
     """
     with ExitStack() as stack:
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        stack.enter_context(_PlainWeightNorm())
+        stack.callback(torch.backends.mha.set_fastpath_enabled, _fast_path())
+        torch.backends.mha.set_fastpath_enabled(False)
         if recurrent:
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         if "torch._dynamo" in sys.modules:
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield
+
+
+class _PlainWeightNorm(TorchFunctionMode):
+    """Weight norm as its formula says."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if func is not torch._weight_norm:
+            return func(*args, **(kwargs or {}))
+        return _weight_norm(*args, **(kwargs or {}))
+
+
+def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    return v * (g / torch.norm_except_dim(v, 2, dim))
+
+
+def _fast_path() -> bool:
+    return torch.backends.mha.get_fastpath_enabled()
 
 
 def single(batch: Any) -> Any:
