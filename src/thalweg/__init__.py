@@ -1,8 +1,9 @@
 """Thalweg: optimize a network, inspect its curvature, see its landscape, compare fairly.
 
 The rooms: :mod:`thalweg.objective` (what is minimised), :mod:`thalweg.curvature` (operators,
-estimates, advice), :mod:`thalweg.optim` (the methods), :mod:`thalweg.problems`, :mod:`thalweg.study` and :mod:`thalweg.report` (fair races and what may be
-said of them), :mod:`thalweg.reproduce` (claims of the literature as experiments).
+estimates, advice), :mod:`thalweg.optim` (the methods), :mod:`thalweg.problems`,
+:mod:`thalweg.study` and :mod:`thalweg.report` (fair races and what may be said of them),
+:mod:`thalweg.reproduce` (claims of the literature as experiments).
 """
 
 from __future__ import annotations
@@ -45,6 +46,6 @@ _LATE = {"Study": "thalweg.compare", "Budget": "thalweg.study"}
 def __getattr__(name: str) -> Any:
     if name in _LATE:
         return getattr(importlib.import_module(_LATE[name]), name)
-    if name in {"study", "report", "compare", "reproduce"}:
+    if name in {"study", "report", "compare", "reproduce", "doctor"}:
         return importlib.import_module(f"thalweg.{name}")
     raise AttributeError(f"module 'thalweg' has no attribute {name!r}")

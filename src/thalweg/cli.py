@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from thalweg import __version__, compare as comparison, optim, problems, reproduce as reproduction
+from thalweg.doctor.command import EPILOG as INSPECT_HELP, inspect
 from thalweg.errors import bad_argument
 from thalweg.report import results
 from thalweg.reproduce import Book, Outcome
@@ -121,6 +122,9 @@ def compare(
         _print_json({**summary.to_dict(), "report": str(report), "folder": str(study.out)})
     else:
         _print_summary(summary, report)
+
+
+app.command(epilog=INSPECT_HELP)(inspect)
 
 
 @app.command(epilog="**Example**\n\n`thalweg new-problem my_problem.py`")

@@ -76,18 +76,20 @@ class Prepared:
     Args:
         product: Parts of v -> parts of the product with the batch's own matrix.
         loss: The batch's loss.
-        gradient: Its gradient, parts.
+        gradient: What gives its gradient, parts.
         weight: The batch's weight in the sum.
         samples: The number of samples.
         held: The tensors whose graph is kept; its memory is counted.
+        last: The product, its graph freed on the way: for a batch that is not kept.
     """
 
     product: Callable[[list[Tensor]], Sequence[Tensor]]
     loss: Tensor
-    gradient: Sequence[Tensor]
+    gradient: Callable[[], Sequence[Tensor]]
     weight: float
     samples: int = 0
     held: Sequence[Tensor] = ()
+    last: Callable[[list[Tensor]], Sequence[Tensor]] | None = None
 
 
 class AbstractBatchOperator(AbstractOperator):
@@ -185,18 +187,37 @@ class AbstractBatchOperator(AbstractOperator):
     @final
     def _sum(self, columns: Tensor) -> Tensor:
         rows = columns.T.contiguous()
-        total = torch.zeros_like(rows)
+        total: Tensor | None = None
         weight, samples = 0.0, 0
         for prepared in self._each_batch():
             if not prepared.weight > 0:
                 continue
             weight, samples = weight + prepared.weight, samples + prepared.samples
-            for row, out in zip(rows, total, strict=True):
-                with self.still.ledger.charge(product=1):
-                    parts = prepared.product(self._parts(row))
-                out.add_(_flat(parts), alpha=prepared.weight)
+            part = self._product(prepared, rows)
+            if self._alone:
+                return _scaled(part, prepared.weight * self.normaliser(weight, samples)).T
+            part = _scaled(part, prepared.weight)
+            total = part if total is None else total.add_(part)
+        total = torch.zeros_like(rows) if total is None else total
         weight, samples = self._over_processes(total, weight, samples)
         return total.mul_(self.normaliser(weight, samples)).T
+
+    @final
+    def _product(self, prepared: Prepared, rows: Tensor) -> Tensor:
+        """One batch's product with each row, as rows."""
+        out = torch.empty_like(rows)
+        for i, row in enumerate(rows):
+            run = (prepared.last if i + 1 == len(rows) else None) or prepared.product
+            with self.still.ledger.charge(product=1):
+                parts = run(self._parts(row))
+            torch.cat([part.detach().reshape(-1) for part in parts], out=out[i])
+        return out
+
+    @property
+    @final
+    def _alone(self) -> bool:
+        """Whether there is nothing to add up."""
+        return len(self.still.batches) == 1 and self.how.group is None
 
     @final
     def _each_batch(self) -> Iterable[Prepared]:
@@ -220,6 +241,7 @@ class AbstractBatchOperator(AbstractOperator):
             return
         self._budget -= graph_bytes(prepared.held)
         if self._budget >= 0 or (self.how.memory is None and len(self.still.batches) == 1):
+            prepared.last = None
             self._kept[index] = prepared
 
     @final
@@ -231,7 +253,7 @@ class AbstractBatchOperator(AbstractOperator):
             for prepared in self._each_batch():
                 if prepared.weight > 0:
                     value += prepared.weight * prepared.loss.detach().double().cpu()
-                    gradient.add_(_flat(prepared.gradient).detach(), alpha=prepared.weight)
+                    gradient.add_(_flat(prepared.gradient()).detach(), alpha=prepared.weight)
                     weight, samples = weight + prepared.weight, samples + prepared.samples
             self._over_processes(value, 0.0, 0)
             weight, _ = self._over_processes(gradient, weight, samples)
@@ -260,16 +282,21 @@ class AbstractBatchOperator(AbstractOperator):
     def _parts(self, row: Tensor) -> list[Tensor]:
         sizes = [leaf.numel() for leaf in self.leaves]
         pieces = zip(row.split(sizes), self.leaves, strict=True)
-        return [piece.view(leaf.shape) for piece, leaf in pieces]
+        return [piece.view(leaf.shape).to(leaf.dtype) for piece, leaf in pieces]
 
     @final
     def _self_check(self) -> None:
-        flat = torch.cat([leaf.detach().reshape(-1) for leaf in self.leaves])
-        loss = self.loss
+        flat = _flat([leaf.detach().to(self.dtype) for leaf in self.leaves])
+        loss, moving = self.loss, self.gradient != 0
         again = self._loss_again()
         at = self._gradient_at if self.derivative and self.how.group is None else None
         self.check = check_operator(
-            type(self).__name__, lambda v: self._sum(v[:, None])[:, 0], at, (loss, again), flat
+            type(self).__name__,
+            lambda v: self._sum(v[:, None])[:, 0],
+            at,
+            (loss, again),
+            flat,
+            moving,
         )
 
     @final
@@ -296,6 +323,10 @@ class AbstractBatchOperator(AbstractOperator):
         return _flat(
             [g for g, p in zip(gradient, self.still.params, strict=True) if id(p) in moved]
         )
+
+
+def _scaled(tensor: Tensor, factor: float) -> Tensor:
+    return tensor if factor == 1.0 else tensor.mul_(factor)
 
 
 def _flat(parts: Sequence[Tensor]) -> Tensor:

@@ -8,12 +8,21 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from thalweg.curvature.fisher import _counted, _likelihood
 from thalweg.curvature.layer_records import Key, LayerRecord, Slopes
 from thalweg.curvature.outputs import output_gradient
-from thalweg.objective import Closure, UnknownLoss
+from thalweg.objective import AbstractOutputLoss, Closure, CrossEntropy, UnknownLoss
 
 
-__all__ = ["Factors", "absorb_rows", "fisher_slopes", "product", "second_moments", "solve"]
+__all__ = [
+    "Factors",
+    "absorb_rows",
+    "cotangents_of",
+    "fisher_slopes",
+    "product",
+    "second_moments",
+    "solve",
+]
 
 Parts = tuple[Tensor, Tensor | None]  # a weight, and its bias
 
@@ -78,12 +87,12 @@ def absorb_rows(
         return
     a = record.inputs
     if record.kind == "affine":
-        pairs = [torch.stack([s * a, s], -1) for s in record.slopes]
+        biased = float(record.key[1] is not None)
+        pairs = [torch.stack([s * a, s * biased], -1) for s in record.slopes]
         g = sum(torch.einsum("rdi,rdj->dij", pair, pair) for pair in pairs)
         inputs = a.new_zeros(0)
     elif record.kind == "embedding":
-        # The number of rows of the table is not known here: the counts grow with the indices.
-        inputs = torch.bincount(a).to(record.slopes[0])
+        inputs = torch.bincount(a, minlength=record.table).to(record.slopes[0])
         g = sum(s.T @ s for s in record.slopes)
     else:
         inputs = a.T @ a
@@ -93,7 +102,7 @@ def absorb_rows(
         held[record.key] = Factors(record.kind, inputs, g * weight, record.rows)
         return
     factors = held[record.key]
-    factors.inputs = _longer_sum(factors.inputs, inputs)
+    factors.inputs = factors.inputs + inputs
     factors.outputs += g * weight
     factors.rows += record.rows
 
@@ -110,7 +119,7 @@ def second_moments(record: LayerRecord, left: Tensor, right: Tensor) -> Tensor:
         out x in; for an embedding rows of the table x out.
     """
     if record.kind == "embedding":
-        made = torch.zeros(len(right), left.shape[1]).to(left)
+        made = left.new_zeros(len(right), left.shape[1])
         for s in record.slopes:
             made.index_add_(0, record.inputs, (s @ left).square())
         return made
@@ -133,12 +142,10 @@ def product(factors: Factors, parts: Parts) -> Parts:
     if factors.kind == "affine":
         return _affine(factors.outputs, weight, bias)
     if factors.kind == "embedding":
-        if factors.scales is not None:
-            turn = factors.eigenbasis()[1]
-            known = weight[: len(factors.scales)]
-            return _padded((known @ turn * factors.scales) @ turn.T, weight), None
-        known = weight[: len(factors.inputs)]
-        return _padded(factors.inputs[:, None] * (known @ factors.outputs), weight), None
+        if factors.scales is None:
+            return factors.inputs[:, None] * (weight @ factors.outputs), None
+        turn = factors.eigenbasis()[1]
+        return (weight @ turn * factors.scales) @ turn.T, None
     v = _joined(weight, bias)
     if factors.scales is not None:
         _, left, _, right = factors.eigenbasis()
@@ -155,17 +162,11 @@ def solve(factors: Factors, parts: Parts, damping: float, factored: bool) -> Par
         d = factors.outputs.shape[-1]
         eye = torch.eye(d, dtype=weight.dtype, device=weight.device)
         return _affine(torch.linalg.inv(factors.outputs + damping * eye), weight, bias)
-    if factors.kind == "embedding":
-        g, turn, *_ = factors.eigenbasis()
-        table = factors.scales
-        if table is None:
-            table = factors.inputs[:, None] * g
-        seen = weight[: len(table)]
-        solved = (seen @ turn / (table + damping)) @ turn.T
-        rest = weight / damping
-        return torch.cat([solved, rest[len(table) :]]), None
-    g, left, a, right = factors.eigenbasis()
-    v = left.T @ _joined(weight, bias) @ right
+    g, left, a, *right = factors.eigenbasis()
+    if right:
+        v = left.T @ _joined(weight, bias) @ right[0]
+    else:  # of an embedding the rows are the eigenvectors of A
+        v, g, a = weight @ left, a, g
     if factors.scales is not None:
         v = v / (factors.scales + damping)
     elif factored:
@@ -173,11 +174,18 @@ def solve(factors: Factors, parts: Parts, damping: float, factored: bool) -> Par
         v = v / ((g + damping**0.5 / pi)[:, None] * (a + damping**0.5 * pi))
     else:
         v = v / (g[:, None] * a + damping)
-    return _split(left @ v @ right.T, weight, bias)
+    return _split(left @ v @ right[0].T, weight, bias) if right else (v @ left.T, None)
 
 
-def fisher_slopes(batch: Closure, fisher: str, samples: int, seed: int) -> Slopes:
+def fisher_slopes(batch: Closure, fisher: str, samples: int, seed: int, where: str) -> Slopes:
     r"""Cotangents whose outer products sum to the curvature of the batch's outputs.
+
+    Args:
+        batch: The batch.
+        fisher: ``"exact"``, ``"monte-carlo"`` or ``"empirical"``.
+        samples: Draws of labels.
+        seed: Of the draws.
+        where: Who asks, for messages.
 
     Raises:
         TypeError: If the loss is of no known kind and labels have to be drawn.
@@ -185,28 +193,45 @@ def fisher_slopes(batch: Closure, fisher: str, samples: int, seed: int) -> Slope
     loss = batch.loss_fn
     if loss is None or (isinstance(loss, UnknownLoss) and fisher != "empirical"):
         raise TypeError(
-            f"KroneckerFactors(fisher={fisher!r}): the loss is not of a known kind, so there is no "
+            f"{where}(fisher={fisher!r}): the loss is not of a known kind, so there is no "
             "distribution to draw labels from; use fisher='empirical', or a loss of torch.nn."
         )
+    return lambda outputs, targets: cotangents_of(loss, fisher, samples, seed, outputs, targets)
 
-    def slopes(outputs: Tensor, targets: Any) -> list[Tensor]:
-        fixed = outputs.detach()
-        if fisher == "exact":
-            return output_roots(batch, fixed, targets)
+
+def cotangents_of(
+    loss: AbstractOutputLoss, fisher: str, samples: int, seed: int, outputs: Tensor, targets: Any
+) -> list[Tensor]:
+    """The cotangents themselves; without targets (None) every output counts."""
+    fixed = outputs.detach()
+    generator = torch.Generator(outputs.device).manual_seed(seed)
+    score = loss if getattr(loss, "weight", None) is not None else _likelihood(loss)
+    if fisher == "exact":
+        known = targets if targets is not None else loss.sample(fixed, None, generator)
+        return output_roots(loss, fixed, known)
+    if fisher == "empirical":
         count = 1.0 if loss.reduction == "sum" else loss.count(fixed, targets)
-        if fisher == "empirical":
-            return [output_gradient(loss, fixed, targets)[1] * count**0.5]
-        generator = torch.Generator(outputs.device).manual_seed(seed)
-        drawn = [loss.sample(fixed, targets, generator) for _ in range(samples)]
-        return [output_gradient(loss, fixed, y)[1] * (count / samples) ** 0.5 for y in drawn]
+        return [output_gradient(loss, fixed, targets)[1] * count**0.5]
+    drawn = [score.sample(fixed, targets, generator) for _ in range(samples)]
+    if targets is not None:
+        drawn = [_counted(loss, targets, labels) for labels in drawn]
+    known = drawn[0] if targets is None else targets
+    count = 1.0 if loss.reduction == "sum" else loss.count(fixed, known)
+    return [output_gradient(score, fixed, y)[1] * (count / samples) ** 0.5 for y in drawn]
 
-    return slopes
 
+def output_roots(loss: AbstractOutputLoss, outputs: Tensor, targets: Any) -> list[Tensor]:
+    """Roots of the loss's Hessian in output space, a cotangent for each entry of a sample's output.
 
-def output_roots(batch: Closure, outputs: Tensor, targets: Any) -> list[Tensor]:
-    """Roots of the loss's Hessian in output space: as many cotangents as an output has entries."""
-    loss = batch.loss_fn
-    assert loss is not None
+    Positions of one sample are apart: together they would meet in the layers below.
+    """
+    if not isinstance(loss, CrossEntropy):
+        diagonal = loss.hessian_product(outputs, targets, torch.ones_like(outputs))
+        root = diagonal.clamp_min(0.0).sqrt()
+        if outputs.ndim < 2:
+            return [root]
+        units = torch.eye(root[0].numel(), dtype=root.dtype, device=root.device)
+        return [root * unit.view(root.shape[1:]) for unit in units]
     across = 0 if outputs.ndim == 1 else 1
     width = outputs.shape[across]
     columns = []
@@ -214,10 +239,14 @@ def output_roots(batch: Closure, outputs: Tensor, targets: Any) -> list[Tensor]:
         unit = torch.zeros_like(outputs)
         unit.select(across, k).fill_(1.0)
         columns.append(loss.hessian_product(outputs, targets, unit).movedim(across, -1))
-    blocks = torch.stack(columns, -1)  # positions x width x width
+    blocks = torch.stack(columns, -1)  # samples x positions x width x width
     values, vectors = torch.linalg.eigh(blocks)
     roots = vectors * values.clamp_min(0.0).sqrt().unsqueeze(-2)
-    return [roots[..., k].movedim(-1, across) for k in range(width)]
+    whole = [roots[..., k].movedim(-1, across) for k in range(width)]
+    if outputs.ndim < 3:
+        return whole
+    places = torch.eye(outputs[0, 0].numel(), dtype=outputs.dtype, device=outputs.device)
+    return [root * place.view(outputs.shape[2:]) for root in whole for place in places]
 
 
 def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
@@ -229,8 +258,6 @@ def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
 def _affine(blocks: Tensor, weight: Tensor, bias: Tensor | None) -> Parts:
     flat = weight.reshape(-1)
     other = torch.zeros_like(flat) if bias is None else bias.reshape(-1)
-    if bias is None:
-        blocks = blocks * blocks.new_tensor([[1.0, 0.0], [0.0, 1.0]])
     made = torch.einsum("dij,dj->di", blocks, torch.stack([flat, other], -1))
     new_bias = None if bias is None else made[:, 1].view(bias.shape)
     return made[:, 0].view(weight.shape), new_bias
@@ -245,20 +272,3 @@ def _split(made: Tensor, weight: Tensor, bias: Tensor | None) -> Parts:
     if bias is None:
         return made.view(weight.shape), None
     return made[:, :-1].reshape(weight.shape), made[:, -1]
-
-
-def _padded(known: Tensor, weight: Tensor) -> Tensor:
-    out = torch.zeros_like(weight)
-    out[: len(known)] = known
-    return out
-
-
-def _longer_sum(first: Tensor, second: Tensor) -> Tensor:
-    """The sum of two counts of which one may know of more indices."""
-    if first.shape == second.shape:
-        return first + second
-    size = max(len(first), len(second))
-    total = first.new_zeros(size)
-    total[: len(first)] += first
-    total[: len(second)] += second
-    return total

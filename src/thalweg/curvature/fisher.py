@@ -3,9 +3,11 @@ r"""Fisher matrices: of the model's own predictions, and of the labels it was gi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar, final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from thalweg.curvature.batches import AbstractBatchOperator, How, Prepared
@@ -19,6 +21,7 @@ from thalweg.curvature.tangents import SCHEMES
 from thalweg.errors import bad_argument
 from thalweg.objective import (
     AbstractClosure,
+    AbstractOutputLoss,
     BinaryCrossEntropy,
     Closure,
     CrossEntropy,
@@ -28,6 +31,8 @@ from thalweg.objective import (
 
 __all__ = ["EmpiricalFisher", "Fisher"]
 
+_IGNORED = -100  # torch's own choice of a target that does not count
+
 
 @final
 class Fisher(AbstractBatchOperator):
@@ -36,8 +41,9 @@ class Fisher(AbstractBatchOperator):
     g is the gradient of one sample's loss at a label drawn from the model's own prediction:
     categories for cross-entropy, coins for binary cross-entropy, normal targets for squared error
     (of the variance that makes the loss a negative log-likelihood). The expectation over labels is
-    taken exactly, which gives the generalised Gauss-Newton matrix of these losses, or from a fixed
-    number of draws, which is unbiased for it.
+    taken exactly, which gives the generalised Gauss-Newton matrix of these losses (from logits), or
+    from a fixed number of draws, which is unbiased for it. Smoothing and soft labels do not enter:
+    the labels are the model's own.
 
     Args:
         closure: ``objective.closure(x, y)``, or ``objective.over(loader)``, with a loss of a known
@@ -48,7 +54,7 @@ class Fisher(AbstractBatchOperator):
         how: Scheme of tangents, memory, self-check, process group.
 
     Raises:
-        ValueError: If ``samples`` is not positive.
+        ValueError: If ``samples`` is not positive, or the loss to draw for has weights.
         TypeError: If the loss is not of a known kind: it gives no distribution to draw from.
 
     Example:
@@ -80,17 +86,29 @@ class Fisher(AbstractBatchOperator):
                 "Fisher: the loss is not of a known kind, so there is no distribution to draw "
                 "labels from. Use GGN or EmpiricalFisher, or a loss of torch.nn."
             )
+        if samples is not None and _weights(self.still.batches[0].loss_fn):
+            raise ValueError(
+                f"Fisher(samples={samples}): the loss has weights, so it is not minus the "
+                "logarithm of a probability to draw labels from; use samples=None or GGN."
+            )
         self.samples = samples
         self.seed = seed
 
     def prepare(self, batch: Closure, index: int) -> Prepared:
         """Run the forward pass, and draw the labels."""
-        between = loss_hessian(batch) if self.samples is None else self._drawn(batch, index)
+        between = self._expected(batch) if self.samples is None else self._drawn(batch, index)
         return prepare_sandwich(batch, self.leaves, self.how.scheme, between)
 
     def normaliser(self, weight: float, samples: int) -> float:
         """A mean over the weights, or a sum."""
         return 1.0 if self.still.summed else 1.0 / weight
+
+    def _expected(self, batch: Closure) -> OutputCurvature:
+        loss = batch.loss_fn
+        if not (isinstance(loss, BinaryCrossEntropy) and not loss.logits):
+            return loss_hessian(batch)
+        # From probabilities the second derivative depends on the label: its mean is at y = p.
+        return lambda p, _: lambda u: loss.hessian_product(p.detach(), p.detach(), u)
 
     def _drawn(self, batch: Closure, index: int) -> OutputCurvature:
         loss = batch.loss_fn
@@ -99,8 +117,10 @@ class Fisher(AbstractBatchOperator):
 
         def curvature(outputs: Tensor, targets: Any) -> Callable[[Tensor], Tensor]:
             generator = torch.Generator(outputs.device).manual_seed(self.seed + 7919 * index)
-            drawn = [loss.sample(outputs, targets, generator) for _ in range(draws)]
-            slopes = [output_gradient(loss, outputs, labels)[1] for labels in drawn]
+            score = _likelihood(loss)
+            drawn = [_counted(loss, targets, score.sample(outputs, None, generator))
+                     for _ in range(draws)]  # fmt: skip
+            slopes = [output_gradient(score, outputs, labels)[1] for labels in drawn]
             scale = (1.0 if loss.reduction == "sum" else loss.count(outputs, targets)) / draws
             return lambda u: sum((_rank_one(g, u, _fibre(loss, g)) for g in slopes), 0 * u) * scale
 
@@ -166,6 +186,24 @@ class EmpiricalFisher(AbstractBatchOperator):
     def normaliser(self, weight: float, samples: int) -> float:
         """N over the squared sum of weights: the mean loss is a sum of s_n divided by it."""
         return 1.0 if self.still.summed else samples / weight**2
+
+
+def _weights(loss: Any) -> bool:
+    return any(getattr(loss, name, None) is not None for name in ("weight", "pos_weight"))
+
+
+def _likelihood(loss: AbstractOutputLoss) -> AbstractOutputLoss:
+    """Minus the logarithm of the probability of a label, reduced as the loss is."""
+    if not isinstance(loss, CrossEntropy):
+        return loss
+    return CrossEntropy(partial(F.cross_entropy, reduction=loss.reduction), loss.reduction)
+
+
+def _counted(loss: AbstractOutputLoss, targets: Any, drawn: Tensor) -> Tensor:
+    """Drawn labels, where the loss counts; the index that it ignores may be a class as well."""
+    if not isinstance(loss, CrossEntropy) or targets.is_floating_point():
+        return drawn
+    return drawn.masked_fill(targets == loss.ignore_index, _IGNORED)
 
 
 def _fibre(loss: Any, slope: Tensor) -> tuple[int, ...]:

@@ -12,7 +12,12 @@ from torch import Tensor
 from thalweg.curvature.batches import AbstractBatchOperator, How, Prepared
 from thalweg.curvature.graphs import graph_nodes
 from thalweg.curvature.selection import layers
-from thalweg.curvature.tangents import recorded_tangent, same_product, unlike
+from thalweg.curvature.tangents import (
+    recorded_rightly,
+    recorded_tangent,
+    second_derivative_needed,
+    unlike,
+)
 from thalweg.errors import bad_argument
 from thalweg.objective import AbstractClosure, Closure
 
@@ -74,10 +79,11 @@ class Hessian(AbstractBatchOperator):
         loss, gradient, weight = _gradient(batch, self.leaves, scheme == "double-backward")
         if scheme == "double-backward":
             whole = _through(gradient, self.leaves)
-            return Prepared(whole, loss, gradient, weight, held=gradient)
+            last = _through(gradient, self.leaves, keep=False)
+            return Prepared(whole, loss, lambda: gradient, weight, held=gradient, last=last)
         make = _linearized if scheme == "linearize" else _differences
         product = make(batch, self.leaves, loss)
-        return Prepared(product, loss, gradient, weight)
+        return Prepared(product, loss, lambda: gradient, weight)
 
     def normaliser(self, weight: float, samples: int) -> float:
         """A mean over the weights, or a sum."""
@@ -137,7 +143,7 @@ class BlockHessian(AbstractBatchOperator):
                     out[j] = part
             return out
 
-        return Prepared(product, loss, gradient, weight, held=gradient)
+        return Prepared(product, loss, lambda: gradient, weight, held=gradient)
 
     def normaliser(self, weight: float, samples: int) -> float:
         """A mean over the weights, or a sum."""
@@ -156,7 +162,7 @@ def _gradient(
 
 
 def _through(
-    gradient: Sequence[Tensor], leaves: list[Tensor]
+    gradient: Sequence[Tensor], leaves: list[Tensor], keep: bool = True
 ) -> Callable[[list[Tensor]], Sequence[Tensor]]:
     """Double backward: the derivative of g'v, through the graph of g."""
     moving = [i for i, g in enumerate(gradient) if g.requires_grad]
@@ -164,13 +170,15 @@ def _through(
     def product(v: list[Tensor]) -> Sequence[Tensor]:
         if not moving:
             return [torch.zeros_like(leaf) for leaf in leaves]
-        return torch.autograd.grad(
-            [gradient[i] for i in moving],
-            leaves,
-            [v[i] for i in moving],
-            retain_graph=True,
-            materialize_grads=True,
-        )
+        advice = "Replace that layer, or use How(scheme='finite-difference')."
+        with second_derivative_needed("Hessian", advice):
+            return torch.autograd.grad(
+                [gradient[i] for i in moving],
+                leaves,
+                [v[i] for i in moving],
+                retain_graph=keep,
+                materialize_grads=True,
+            )
 
     return product
 
@@ -189,15 +197,16 @@ def _linearized(
 
     def gradient(*theta: Tensor) -> tuple[Tensor, ...]:
         full = [theta[place[id(p)]] if id(p) in place else p for p in batch.params]
-        return torch.func.grad(lambda t: batch.program.weighted(t, settle=False)[0])(full)
+        every = torch.func.grad(lambda t: batch.program.weighted(t, settle=False)[0])(full)
+        return tuple(every[i] for i in kept)
 
     kept = [i for i, p in enumerate(batch.params) if id(p) in place]
     point = [leaf.detach() for leaf in leaves]
-    tangent = recorded_tangent(lambda *t: tuple(gradient(*t)[i] for i in kept), point)
+    tangent = recorded_tangent(gradient, point)
     probe = [torch.ones_like(leaf) for leaf in point]
     plain = _through(_gradient(batch, leaves, True)[1], leaves)
-    if not same_product(tangent(*probe), plain(probe)):
-        raise unlike("Hessian")
+    if not recorded_rightly(lambda: tangent(*probe), plain(probe)):
+        raise unlike("Hessian", "linearize")
     return lambda v: tangent(*v)
 
 

@@ -101,9 +101,9 @@ class KroneckerFactors(AbstractOperator):
         for correcting in passes:
             total = 0.0
             for index, batch in enumerate(still.batches):
-                with batch.ledger.charge(forward=1, backward=samples):
-                    slopes = fisher_slopes(batch, fisher, samples, seed + 7919 * index)
-                    records, missed, weight = layer_records(batch, leaves, slopes)
+                seeded = seed + 7919 * index
+                slopes = fisher_slopes(batch, fisher, samples, seeded, "KroneckerFactors")
+                records, missed, weight = layer_records(batch, leaves, slopes)
                 refused |= missed
                 total += weight
                 for record in records:
@@ -115,7 +115,7 @@ class KroneckerFactors(AbstractOperator):
         self.factors = {
             key: factors
             for key, factors in self.factors.items()
-            if key[0] in places and (key[1] is None or key[1] in places) and key[0] not in refused
+            if all(i in places and i not in refused for i in key[:2] if i is not None)
         }
         covered = {place for key in self.factors for place in key[:2]}
         self.uncovered = [still.names[i] for i in kept if i not in covered]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -17,6 +18,9 @@ __all__ = ["OutputCurvature", "loss_hessian", "output_gradient", "prepare_sandwi
 
 # (outputs, targets) -> the product with B.
 OutputCurvature = Callable[[Tensor, Any], Callable[[Tensor], Tensor]]
+
+# What was found about a batch's tangents, for when its graph is built again.
+_found: WeakKeyDictionary[Closure, dict[str, str]] = WeakKeyDictionary()
 
 
 def prepare_sandwich(
@@ -44,13 +48,17 @@ def prepare_sandwich(
     def product(v: list[Tensor]) -> Sequence[Tensor]:
         return tangents.backward(between(tangents.forward(v)))
 
+    def last(v: list[Tensor]) -> Sequence[Tensor]:
+        return tangents.backward(between(tangents.forward(v)), keep=False)
+
     return Prepared(
         product,
         loss,
-        tangents.backward(slope),
+        lambda: tangents.backward(slope),
         batch.program.weigh((outputs, targets)),
         samples=len(outputs) if outputs.ndim else 1,
         held=[outputs],
+        last=last,
     )
 
 
@@ -79,7 +87,7 @@ def tangents_of(
     if batch.loss_fn is None:
         batch.outputs()  # raises, and says why
         raise TypeError("Curvature of outputs: the objective has no loss of outputs.")
-    tangents = Tangents(function, leaves, scheme)
+    tangents = Tangents(function, leaves, scheme, _found.setdefault(batch, {}))
     return tangents, kept["targets"], batch.loss_fn
 
 
