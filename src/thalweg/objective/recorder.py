@@ -10,9 +10,9 @@ parameters, wherever it stands, as often as it is used.
 from __future__ import annotations
 
 import functools
-import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from types import FunctionType
 from typing import Any, final
 
 import torch
@@ -34,7 +34,18 @@ _SIGNATURES: dict[Any, tuple[str, tuple[str, ...]]] = {
         )
         for d, function in _CONVOLUTIONS.items()
     },
-    F.embedding: ("embedding", ("input", "weight", "padding_idx")),
+    F.embedding: (
+        "embedding",
+        (
+            "input",
+            "weight",
+            "padding_idx",
+            "max_norm",
+            "norm_type",
+            "scale_grad_by_freq",
+            "sparse",
+        ),
+    ),
     F.layer_norm: ("layer_norm", ("input", "normalized_shape", "weight", "bias", "eps")),
     F.batch_norm: (
         "batch_norm",
@@ -99,10 +110,10 @@ class Recorder(TorchFunctionMode):
         self.other: set[int] = set()  # parameters met in any other call
 
     def __torch_function__(
-        self, func: Callable[..., Any], classes: Any, args: Any = (), kwargs: Any = None
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         """Note the call, and make it."""
-        del classes
+        del types
         named = dict(kwargs or {})
         known = _SIGNATURES.get(func)
         if known is None:
@@ -111,8 +122,11 @@ class Recorder(TorchFunctionMode):
                 with self:  # written in Python, of calls that are to be seen too
                     return body(*args, **named)
             result = func(*args, **named)
-            if isinstance(result, Tensor) and result.grad_fn is not None and not result._is_view():
-                self._meet(args, named)
+            # A view of a parameter is no use of it yet.
+            if any(
+                t.grad_fn is not None and id(t._base) not in self._place for t in _tensors(result)
+            ):
+                self._meet((args, tuple(named.values())))
             return result
         result = func(*args, **named)
         kind, names = known
@@ -121,17 +135,20 @@ class Recorder(TorchFunctionMode):
         return result
 
     def _note(self, kind: str, given: dict[str, Any], result: Tensor) -> None:
-        weight = given.get("weight")
+        weight, bias = given.get("weight"), given.get("bias")
         found = None if weight is None else self._find(weight)
-        bias = given.get("bias")
         place = None if bias is None else self._find(bias)
-        if found is None:
-            if place is not None:
-                self.other.add(place[0])
+        self._meet(given["input"])
+        if found is None or (place is not None and place[1] != found[1]):
+            # A weight that is computed, or a bias of other rows: neither has a form of its own.
+            self._meet((weight, bias))
             return
+        self._meet(None if place else bias)
         options = {
             name: value for name, value in given.items() if name not in {"input", "weight", "bias"}
         }
+        assert weight is not None
+        whole = self._params[found[0]].shape[0] if weight.ndim else 0
         self.uses.append(
             Use(
                 kind,
@@ -141,7 +158,7 @@ class Recorder(TorchFunctionMode):
                 given["input"].detach().clone(),
                 get_gradient_edge(result) if result.requires_grad else None,
                 result.shape,
-                {"kernel": given["weight"].shape[2:], **options},
+                {"kernel": weight.shape[2:], "table": len(weight), "whole": whole, **options},
             )
         )
 
@@ -158,12 +175,21 @@ class Recorder(TorchFunctionMode):
             return None
         return self._place[id(base)], slice(start, start + tensor.shape[0])
 
-    def _meet(self, args: Any, named: dict[str, Any]) -> None:
-        for value in (*args, *named.values()):
-            if isinstance(value, Tensor):
-                owner = value if value._base is None else value._base
-                if id(owner) in self._place:
-                    self.other.add(self._place[id(owner)])
+    def _meet(self, values: Any) -> None:
+        """Note that these parameters, or views of them, are used in a way that has no form."""
+        for value in _tensors(values):
+            owner = value if value._base is None else value._base
+            if id(owner) in self._place:
+                self.other.add(self._place[id(owner)])
+
+
+def _tensors(values: Any) -> Iterator[Tensor]:
+    """The tensors in a value, in lists and tuples too."""
+    if isinstance(values, Tensor):
+        yield values
+    elif isinstance(values, (list, tuple)):
+        for value in values:
+            yield from _tensors(value)
 
 
 @functools.cache
@@ -173,12 +199,10 @@ def _body(func: Callable[..., Any]) -> Callable[..., Any] | None:
     Run as it is, it would hand itself over to the recorder again, or, with the recorder put aside,
     hide the calls that it is made of.
     """
-    if not isinstance(func, types.FunctionType) or func.__module__ != F.__name__:
+    if not isinstance(func, FunctionType) or func.__module__ != F.__name__:
         return None
     asks = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
     seen = {**func.__globals__, **dict.fromkeys(asks, lambda *_: False)}
-    body = types.FunctionType(
-        func.__code__, seen, func.__name__, func.__defaults__, func.__closure__
-    )
+    body = FunctionType(func.__code__, seen, func.__name__, func.__defaults__, func.__closure__)
     body.__kwdefaults__ = func.__kwdefaults__
     return body

@@ -113,6 +113,7 @@ def twice_differentiable(recurrent: bool) -> Iterator[None]:
         yield
 
 
+@final
 class _PlainWeightNorm(TorchFunctionMode):
     """Weight norm as its formula says."""
 
