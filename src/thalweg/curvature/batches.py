@@ -80,7 +80,8 @@ class Prepared:
         weight: The batch's weight in the sum.
         samples: The number of samples.
         held: The tensors whose graph is kept; its memory is counted.
-        last: The product, its graph freed on the way: for a batch that is not kept.
+        once: The product for a batch that is not kept, and whether it is the last one, so that its
+            graph can be freed on the way.
     """
 
     product: Callable[[list[Tensor]], Sequence[Tensor]]
@@ -89,7 +90,7 @@ class Prepared:
     weight: float
     samples: int = 0
     held: Sequence[Tensor] = ()
-    last: Callable[[list[Tensor]], Sequence[Tensor]] | None = None
+    once: Callable[[list[Tensor], bool], Sequence[Tensor]] | None = None
 
 
 class AbstractBatchOperator(AbstractOperator):
@@ -207,9 +208,10 @@ class AbstractBatchOperator(AbstractOperator):
         """One batch's product with each row, as rows."""
         out = torch.empty_like(rows)
         for i, row in enumerate(rows):
-            run = (prepared.last if i + 1 == len(rows) else None) or prepared.product
+            v = self._parts(row)
             with self.still.ledger.charge(product=1):
-                parts = run(self._parts(row))
+                once = prepared.once
+                parts = once(v, i + 1 == len(rows)) if once else prepared.product(v)
             torch.cat([part.detach().reshape(-1) for part in parts], out=out[i])
         return out
 
@@ -241,7 +243,7 @@ class AbstractBatchOperator(AbstractOperator):
             return
         self._budget -= graph_bytes(prepared.held)
         if self._budget >= 0 or (self.how.memory is None and len(self.still.batches) == 1):
-            prepared.last = None
+            prepared.once = None
             self._kept[index] = prepared
 
     @final

@@ -210,8 +210,8 @@ def cotangents_of(
         known = targets if targets is not None else loss.sample(fixed, None, generator)
         return output_roots(loss, fixed, known)
     if fisher == "empirical":
-        count = 1.0 if loss.reduction == "sum" else loss.count(fixed, targets)
-        return [output_gradient(loss, fixed, targets)[1] * count**0.5]
+        rows = len(fixed) if fixed.ndim and loss.reduction != "sum" else 1
+        return [output_gradient(loss, fixed, targets)[1] * rows**0.5]
     drawn = [score.sample(fixed, targets, generator) for _ in range(samples)]
     if targets is not None:
         drawn = [_counted(loss, targets, labels) for labels in drawn]

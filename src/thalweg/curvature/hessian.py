@@ -79,8 +79,12 @@ class Hessian(AbstractBatchOperator):
         loss, gradient, weight = _gradient(batch, self.leaves, scheme == "double-backward")
         if scheme == "double-backward":
             whole = _through(gradient, self.leaves)
-            last = _through(gradient, self.leaves, keep=False)
-            return Prepared(whole, loss, lambda: gradient, weight, held=gradient, last=last)
+            final = _through(gradient, self.leaves, keep=False)
+
+            def once(v: list[Tensor], last: bool) -> Sequence[Tensor]:
+                return final(v) if last else whole(v)
+
+            return Prepared(whole, loss, lambda: gradient, weight, held=gradient, once=once)
         make = _linearized if scheme == "linearize" else _differences
         product = make(batch, self.leaves, loss)
         return Prepared(product, loss, lambda: gradient, weight)

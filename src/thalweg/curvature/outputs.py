@@ -12,9 +12,17 @@ from torch import Tensor
 from thalweg.curvature.batches import Prepared
 from thalweg.curvature.tangents import Tangents
 from thalweg.objective import AbstractOutputLoss, Closure
+from thalweg.objective.program import ModelProgram
 
 
-__all__ = ["OutputCurvature", "loss_hessian", "output_gradient", "prepare_sandwich", "tangents_of"]
+__all__ = [
+    "OutputCurvature",
+    "loss_hessian",
+    "model_program",
+    "output_gradient",
+    "prepare_sandwich",
+    "tangents_of",
+]
 
 # (outputs, targets) -> the product with B.
 OutputCurvature = Callable[[Tensor, Any], Callable[[Tensor], Tensor]]
@@ -48,17 +56,17 @@ def prepare_sandwich(
     def product(v: list[Tensor]) -> Sequence[Tensor]:
         return tangents.backward(between(tangents.forward(v)))
 
-    def last(v: list[Tensor]) -> Sequence[Tensor]:
-        return tangents.backward(between(tangents.forward(v)), keep=False)
+    def once(v: list[Tensor], last: bool) -> Sequence[Tensor]:
+        return tangents.backward(between(tangents.forward(v, record=False)), keep=not last)
 
     return Prepared(
         product,
         loss,
         lambda: tangents.backward(slope),
-        batch.program.weigh((outputs, targets)),
+        model_program(batch).weigh((outputs, targets)),
         samples=len(outputs) if outputs.ndim else 1,
         held=[outputs],
-        last=last,
+        once=once,
     )
 
 
@@ -70,12 +78,13 @@ def tangents_of(
     Raises:
         TypeError: If the objective has no outputs, or they are no tensor.
     """
+    program = model_program(batch)
     place = {id(leaf): i for i, leaf in enumerate(leaves)}
     kept: dict[str, Any] = {}
 
     def function(theta: Sequence[Tensor]) -> Tensor:
         full = [theta[place[id(p)]] if id(p) in place else p for p in batch.params]
-        outputs, targets = batch.program.outputs(full)
+        outputs, targets = program.outputs(full)
         kept.setdefault("targets", targets)
         if not isinstance(outputs, Tensor):
             raise TypeError(
@@ -89,6 +98,20 @@ def tangents_of(
         raise TypeError("Curvature of outputs: the objective has no loss of outputs.")
     tangents = Tangents(function, leaves, scheme, _found.setdefault(batch, {}))
     return tangents, kept["targets"], batch.loss_fn
+
+
+def model_program(batch: Closure) -> ModelProgram:
+    """The program of a model with outputs.
+
+    Raises:
+        TypeError: If the objective is a plain function.
+    """
+    if not isinstance(batch.program, ModelProgram):
+        raise TypeError(
+            "Curvature of outputs: a plain function has a value but no outputs; use Hessian, or "
+            "GaussNewton for a function of residuals."
+        )
+    return batch.program
 
 
 def output_gradient(

@@ -36,7 +36,8 @@ def scipy_form(
 
         return product
 
-    return LinearOperator(
+    make: Any = LinearOperator  # its __new__ picks a subclass, which stubs do not say
+    return make(
         shape=shape,
         dtype=kind,
         matvec=on_arrays(False),

@@ -89,12 +89,12 @@ class Tangents:
         )
         return list(grads)
 
-    def forward(self, tangent: Parts) -> Tensor:
-        """:math:`J v`, of the outputs' shape."""
+    def forward(self, tangent: Parts, record: bool = True) -> Tensor:
+        """:math:`J v`, of the outputs' shape; nothing is recorded for what is soon dropped."""
         if self.scheme == "dual" and "scheme" not in self._found:
             self._settle()
         self._made += 1
-        if self._may_record and self._made > _BEFORE_RECORDING:
+        if record and self._may_record and self._made > _BEFORE_RECORDING:
             self._try_recording(tangent)
         if self.scheme == "linearize":
             if self._recorded is None:
