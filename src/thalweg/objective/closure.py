@@ -207,7 +207,8 @@ class Closure(AbstractClosure):
     ) -> tuple[Tensor, Vector, float]:
         """The loss and gradient at ``theta``, and the weight of this batch in a sum."""
         leaves = [t.detach().requires_grad_() for t in self._parts(theta) or self.params]
-        with torch.enable_grad(), self.ledger.charge(forward=1, backward=1):
+        charged = self.ledger.charge(forward=1, backward=1)
+        with torch.enable_grad(), charged, self.program.standing(leaves):
             loss, weight = self.program.weighted(leaves, settle=False)
             _check_depends(loss)
             grads = torch.autograd.grad(loss, leaves, materialize_grads=True)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol, final
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.utils.stateless import _reparametrize_module
 
 from thalweg.objective.losses import AbstractOutputLoss
 from thalweg.objective.still import Still, single, twice_differentiable
@@ -43,6 +44,10 @@ class Program(Protocol):
 
     def twice(self, *, settle: bool) -> tuple[Tensor, float]:
         """The same at the live parameters, differentiable twice."""
+        ...
+
+    def standing(self, theta: Sequence[Tensor]) -> AbstractContextManager[None]:
+        """Stand at ``theta`` until the backward pass is over."""
         ...
 
     def still(self, leaves: Vector, place: int = 0) -> Program:
@@ -127,6 +132,7 @@ class ModelProgram:
         self._count = count
         self._replay = Replay(self.params[0].device if len(self.params) else torch.device("cpu"))
         self._still: Still | None = None
+        self._stands = False
 
     def still(self, leaves: Vector, place: int = 0) -> ModelProgram:
         """The same at ``leaves``, with buffers and modes as they are now; twice differentiable."""
@@ -153,12 +159,33 @@ class ModelProgram:
         with self._replay():
             if self._still is not None:
                 return self._still.call(self.params if theta is None else theta, self.batch)
-            if theta is None and settle:
+            if self._stands or (theta is None and settle):
                 return self._module(self.batch)
-            values: dict[str, Tensor] = {n: b.clone() for n, b in self._module.named_buffers()}
-            if theta is not None:
-                values |= dict(zip(self._names, theta, strict=True))
-            return functional_call(self._module, values, (self.batch,))
+            return functional_call(self._module, self._values(theta), (self.batch,))
+
+    @contextmanager
+    def standing(self, theta: Sequence[Tensor]) -> Iterator[None]:
+        """Stand at ``theta`` until the backward pass is over.
+
+        Checkpointed layers run forward again in the backward pass, with the parameters that the
+        model has then.
+        """
+        if self._still is not None:
+            yield
+            return
+        with _reparametrize_module(self._module, self._values(theta), tie_weights=True):
+            self._stands = True
+            try:
+                yield
+            finally:
+                self._stands = False
+
+    def _values(self, theta: Sequence[Tensor] | None) -> dict[str, Tensor]:
+        """Copies of the buffers, and the parameters where they are not the live ones."""
+        values: dict[str, Tensor] = {n: b.clone() for n, b in self._module.named_buffers()}
+        if theta is not None:
+            values |= dict(zip(self._names, theta, strict=True))
+        return values
 
     def outputs(self, theta: Sequence[Tensor] | None) -> tuple[Any, Any]:
         """The model's outputs and the targets.
@@ -230,6 +257,11 @@ class FunctionProgram:
     def twice(self, *, settle: bool) -> tuple[Tensor, float]:
         """The same at the live parameter."""
         return self.weighted(None, settle=settle)
+
+    def standing(self, theta: Sequence[Tensor]) -> AbstractContextManager[None]:
+        """A function is evaluated once."""
+        del theta
+        return nullcontext()
 
     def still(self, leaves: Vector, place: int = 0) -> FunctionProgram:
         """The same at ``leaves``."""

@@ -26,6 +26,11 @@ from thalweg.vectors import Vector
 
 __all__ = ["Still", "leaves_of", "single", "twice_differentiable"]
 
+_CHECKPOINTED = (
+    "Curvature through activation checkpointing (or other hooks on saved tensors) would be "
+    "silently wrong: layers run again later, with whatever parameters the model has then. Turn it "
+    "off here, for example with model.gradient_checkpointing_disable()."
+)
 _REDUCED = (torch.bfloat16, torch.float16)
 
 
@@ -56,7 +61,8 @@ class Still:
         # Copies: what moves its buffers (power iterations, counters) starts from the same ones.
         values = {name: value.clone() for name, value in self._buffers.items()} | self._frozen
         values |= dict(zip(self._names, theta, strict=True))
-        with self._as_it_was(theta[0].is_cuda if theta else False):
+        hooks = torch.autograd.graph.disable_saved_tensors_hooks(_CHECKPOINTED)
+        with self._as_it_was(theta[0].is_cuda if theta else False), hooks:
             return functional_call(self._module, values, (batch,))
 
     @contextmanager
