@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from thalweg.errors import Domain, NonFiniteError, closest
 from thalweg.optim.arguments import argument_names, check_group
 from thalweg.optim.metadata import Cost, Needs, Range, Reference, Slot
-from thalweg.optim.seams import Deferred, Group, Point, Quotient, StepInfo
+from thalweg.optim.seams import Deferred, Group, Point, Quotient, Scaled, StepInfo
 
 
 __all__ = ["AbstractOptimizer"]
@@ -118,7 +118,8 @@ class AbstractOptimizer(torch.optim.Optimizer, ABC):
         last: Group | None = None
         rate = kept = 1.0
         for group, params, direction in path:
-            if isinstance(direction, Deferred):
+            kind = type(direction)
+            if kind is Deferred:
                 direction.move()
                 continue
             if group is not last:
@@ -126,8 +127,10 @@ class AbstractOptimizer(torch.optim.Optimizer, ABC):
                 kept = 1 - rate * group["weight_decay"] if group["decoupled_weight_decay"] else 1.0
             if kept != 1.0:
                 params.mul_(kept)
-            if isinstance(direction, Quotient):
+            if kind is Quotient:
                 params.addcdiv_(direction.over, direction.under, value=-rate)
+            elif kind is Scaled:
+                params.add_(direction.direction, alpha=-(rate * direction.factor))
             else:
                 params.add_(direction, alpha=-rate)
         return StepInfo(step_length=float(self.param_groups[0]["lr"]))

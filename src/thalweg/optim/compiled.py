@@ -10,21 +10,24 @@ torch's own guards would take longer than a small tensor's update.
 from __future__ import annotations
 
 import itertools
+import operator
 import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
-from thalweg.optim.seams import Quotient
+from thalweg.optim.seams import Quotient, Scaled, State
 from thalweg.vectors import Vector
 
 
 __all__ = ["LANES", "Feed", "Kernel", "Traced"]
 
-LANES = 4  # tensors a call: one more costs compile time, one less costs calls
+LANES = 2  # tensors a call: one more costs compile time, one less costs calls
 
+Lane = tuple[Any, ...]  # a parameter, its gradient, its slots, its size
 Rule = Callable[[Any, Any, Any, Mapping[str, Any]], Any]
 
 
@@ -126,20 +129,15 @@ for _name in vars(Vector):
 
 
 @final
-class _State:
-    """A parameter's slots in a rule."""
-
-
-@final
 class Kernel:
     """A rule with its decay and its step, compiled for :data:`LANES` tensors of any sizes.
 
-    A lane is one tensor's ``[param, grad, *slots]``, each flat, of two entries or more.
+    A lane is one tensor's ``(param, grad, *slots, size)``, each contiguous, of two entries or more.
 
     Args:
         rule: (grad, param, state, group) -> direction.
         slots: The names of the rule's slots.
-        group: The hyper-parameters; which of them are zero is compiled in, no other number is.
+        group: The hyper-parameters; which of them are 0 or 1 is compiled in, no other number is.
         step: The count of updates to trace with.
         like: A tensor of the type and on the device of those to come.
     """
@@ -155,11 +153,13 @@ class Kernel:
         self.slots, self._rule = list(slots), rule
         self._like, self._parts = like, 2 + len(self.slots)
         # Sizes that all differ, so that each has a symbol of its own and can be recognised.
-        self._sizes = [64 + 2 * lane for lane in range(LANES)]
-        self.spare = [self._lane(size) for size in self._sizes]
+        self._spare = [self._lane(64 + 2 * lane) for lane in range(LANES)]
+        self._nothing = self._lane(0)
         self._group, self._step = dict(group), step
         self._captured: list[Any] = []
-        values = self.numbers(group, step)
+        self._count: int | None = None
+        values = [value.clone() for value in self.numbers(group, step)]
+        self._count = len(values)
 
         def move(lanes: Sequence[Sequence[Tensor]], values: Sequence[Tensor]) -> None:
             for lane in lanes:
@@ -169,71 +169,94 @@ class Kernel:
         code = move.__code__.replace(co_name=f"move_{next(_COUNT)}")
         own = types.FunctionType(code, globals(), closure=move.__closure__)
         traced = torch.compile(own, dynamic=True, fullgraph=True, backend=self._backend)
-        traced(self.spare, values)
-        self._compiled, arguments = self._captured
-        self._plan = [self._source(argument, values) for argument in arguments]
+        # Floats are all handed in: as symbols they would be traced twice.
+        with torch._dynamo.config.patch(specialize_float=True):
+            traced([lane[:-1] for lane in self._spare], values)
+        self._run, arguments = self._captured
+        known = [*values, *itertools.chain(*self._spare)]
+        self._pick = operator.itemgetter(*[_place(argument, known) for argument in arguments])
 
-    def numbers(self, group: Mapping[str, Any], step: float) -> list[Tensor]:
-        """What the rule uses at these hyper-parameters: found by running it on nothing."""
+    def numbers(self, group: Mapping[str, Any], step: float) -> Sequence[Tensor]:
+        """What the rule uses at these hyper-parameters: found by running it on nothing.
+
+        Raises:
+            RuntimeError: If they are not as many as in the trace: the rule has other branches.
+        """
         feed = Feed()
-        self._update(self._lane(0), feed, group, step)
-        return [torch.tensor(v, dtype=self._like.dtype) for v in feed.seen]
+        self._update(self._nothing[:-1], feed, group, step)
+        if self._count not in {None, len(feed.seen)}:
+            raise RuntimeError("compile=True: the rule branches on a number; set compile=False.")
+        return torch.tensor(feed.seen, dtype=self._like.dtype, device="cpu").unbind()
 
-    def __call__(self, lanes: Sequence[Sequence[Tensor]], values: Sequence[Tensor]) -> None:
-        """Move up to LANES parameters in place, by the :meth:`numbers` of this step."""
-        full = [*lanes, *self.spare[len(lanes) :]] if len(lanes) < LANES else lanes
-        self._compiled(
-            *[
-                full[i][j] if i >= 0 else values[j] if i == _NUMBER else full[j][0].numel()
-                for i, j in self._plan
-            ]
-        )
+    def __call__(self, lanes: Sequence[Lane], values: Sequence[Tensor]) -> None:
+        """Move parameters in place, by the :meth:`numbers` of this step."""
+        for first in range(0, len(lanes), LANES):
+            known = [*values]
+            for lane in lanes[first : first + LANES]:
+                known += lane
+            for lane in self._spare[len(lanes) - first :]:
+                known += lane
+            self._run(list(self._pick(known)))
+        # What autograd is told where torch itself writes in place.
+        increment_version([t for lane in lanes for t in (lane[0], *lane[2:-1])])
 
-    def _lane(self, size: int) -> list[Tensor]:
+    def _lane(self, size: int) -> Lane:
         like = self._like
         parts = range(self._parts)
-        return [torch.ones(size, dtype=like.dtype, device=like.device) for _ in parts]
+        return (*(torch.ones(size, dtype=like.dtype, device=like.device) for _ in parts), size)
 
     def _update(
         self, lane: Sequence[Tensor], feed: Feed, group: Mapping[str, Any], step: float
     ) -> None:
         traced: list[Any] = [Traced(tensor, feed) for tensor in lane]
         param, grad, *held = traced
-        state: Any = _State()
-        state.step, state.fresh = step, False
-        for name, slot in zip(self.slots, held, strict=True):
-            setattr(state, name, slot)
+        state = State(dict(zip(self.slots, held, strict=True)), step)
         direction = self._rule(grad, param, state, group)
-        if isinstance(direction, Quotient):
-            direction = direction.over.div(direction.under)
+        if isinstance(direction, (Quotient, Scaled)):
+            direction = direction.value()
         rate = float(group["lr"])
         if group["decoupled_weight_decay"] and group["weight_decay"]:
             param.mul_(1 - rate * group["weight_decay"])
         param.add_(direction, alpha=-rate)
 
     def _backend(self, graph: Any, inputs: Any) -> Any:
-        """Inductor, with what the compiled code is called with written down."""
-        from torch._inductor.compile_fx import compile_fx  # takes seconds to import
+        """Inductor; its innermost code and what that is called with are written down."""
+        from torch._functorch import config
+        from torch._inductor.compile_fx import compile_fx, compile_fx_inner  # seconds to import
 
-        # What the asserts would check, Lanes has.
-        compiled: Any = compile_fx(graph, inputs, config_patches={"size_asserts": False})
+        codes: list[Any] = []
+
+        def inner(*arguments: Any, **options: Any) -> Any:
+            codes.append(compile_fx_inner(*arguments, **options))
+            return codes[-1]
+
+        # What the asserts would check, lanes have. A cache of torch's would pass inner by.
+        with config.patch(enable_autograd_cache=False):
+            patches = {"size_asserts": False}
+            compiled: Any = compile_fx(graph, inputs, inner, config_patches=patches)
 
         def call(*arguments: Any) -> Any:
-            self._captured = [compiled, arguments]
+            (code,) = codes
+            run = code.current_callable
+
+            def spy(inner_arguments: list[Any]) -> Any:
+                self._captured = [run, list(inner_arguments)]
+                return run(inner_arguments)
+
+            code.current_callable = spy
             return compiled(*arguments)
 
         return call
 
-    def _source(self, argument: Any, values: list[Tensor]) -> tuple[int, int]:
-        """Where an argument of the compiled code comes from: (lane, part), a number or a size."""
-        if isinstance(argument, int):
-            return _SIZE, self._sizes.index(argument)
-        for i, lane in enumerate([values, *self.spare]):
-            for j, part in enumerate(lane):
-                if part is argument:
-                    return i - 1, j
-        raise RuntimeError("an argument of the compiled code is unknown")
+
+def _place(argument: Any, known: list[Any]) -> int:
+    """Where among what a call knows an argument of the compiled code is: a tensor or a size."""
+    for place, value in enumerate(known):
+        if value is argument or (
+            isinstance(argument, int) and isinstance(value, int) and value == argument
+        ):
+            return place
+    raise RuntimeError("an argument of the compiled code is unknown")
 
 
 _COUNT = itertools.count()
-_NUMBER, _SIZE = -1, -2

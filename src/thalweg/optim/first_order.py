@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
-from types import SimpleNamespace
 from typing import Any, ClassVar, final
 
 import torch
@@ -18,17 +17,17 @@ from torch import Tensor
 
 from thalweg.errors import FLAG, NON_NEGATIVE, OPTIONAL_FLAG, Domain
 from thalweg.optim.base import AbstractOptimizer
-from thalweg.optim.lanes import lanes_of
+from thalweg.optim.lanes import move, part
 from thalweg.optim.metadata import Common, Needs, Slot
-from thalweg.optim.seams import Deferred, Group, Point, Ray
+from thalweg.optim.seams import Deferred, Group, Point, Ray, State
 from thalweg.vectors import Vector
 
 
 __all__ = ["AbstractFirstOrder"]
 
 Pairs = list[tuple[Tensor, Tensor]]
-_PLAIN = {"step", "fresh"}  # of a state: what is no slot
-_STATELESS = SimpleNamespace(step=0.0, fresh=False)
+_STATELESS = State({})
+_ONE = torch.ones((), dtype=torch.float32, device="cpu")
 
 
 class AbstractFirstOrder(AbstractOptimizer):
@@ -83,7 +82,7 @@ class AbstractFirstOrder(AbstractOptimizer):
     def descend(self, point: Point) -> Ray:
         """The ray along the rule's direction, computed as it is walked."""
         held = [(group, _pairs(group)) for group in point.groups]
-        if any(grad.is_sparse for _, pairs in held for _, grad in pairs):
+        if any([grad.is_sparse for _, pairs in held for _, grad in pairs]):  # noqa: C419 (faster)
             name = type(self).__name__
             raise TypeError(f"{name}.step(): sparse gradients are not supported; densify them.")
         return Ray(self._pieces(held))
@@ -94,48 +93,73 @@ class AbstractFirstOrder(AbstractOptimizer):
             if not pairs:
                 continue
             foreach = pairs[0][0].is_cuda if group["foreach"] is None else group["foreach"]
-            slots = [slot for slot in self.slots if slot.when is None or group[slot.when]]
             plain = not (group["maximize"] or group["weight_decay"] or group["l1"])
-            keeps = bool(slots) or self.counts
-            opened = (
-                (p, grad, self._open(p, slots, group) if keeps else _STATELESS) for p, grad in pairs
-            )
+            entries = self._entries(group, pairs)
             if group["compile"]:
-                lanes = lanes_of(self)
-                fitting, opened = lanes.part(opened)
-                if fitting:
+                lots, entries = part(entries)
+                if lots:
+                    names = [slot.name for slot in self._kept(group)]
                     rule = functools.partial(_whole, type(self))
-                    move = functools.partial(lanes.move, type(self), rule, group, fitting)
-                    yield group, None, Deferred(move)
-            for param, grad, state in _joined(opened) if foreach else opened:
+                    walk = functools.partial(move, type(self), rule, group, names, lots)
+                    yield group, None, Deferred(walk)
+            for param, grad, state in _joined(entries) if foreach else entries:
                 if param.is_complex():
                     param, grad, state = _as_real(param, grad, state)
                 if not plain:
                     grad = _regularised(grad, param, group)
                 yield group, param, update(grad, param, state, group)
 
-    def _open(self, p: Tensor, slots: list[Slot], group: Group) -> SimpleNamespace:
-        """The parameter's slots by name, made where they are missing, and its updates counted."""
-        stored = self.state[p]
-        state = SimpleNamespace(step=0.0, fresh=False)
-        by_name = vars(state)
-        for slot in slots:
-            tensor = stored.get(slot.name)
-            if tensor is None:
-                tensor = torch.zeros_like(p, memory_format=torch.preserve_format)
-                if slot.fill:
-                    _real(tensor).fill_(group[slot.fill])
-                stored[slot.name] = tensor
-                by_name["fresh"] = True
-            by_name[slot.name] = tensor
-        if self.counts:
-            step = stored.get("step", 0.0)
-            if not isinstance(step, Tensor):  # none yet, or a number from an old checkpoint
-                step = torch.tensor(float(step), dtype=torch.float32, device="cpu")
-                stored["step"] = step
-            step += 1
-            by_name["step"] = step.item()
-        return state
+    def _kept(self, group: Group) -> list[Slot]:
+        """The slots that the group's options ask for."""
+        return [slot for slot in self.slots if slot.when is None or group[slot.when]]
+
+    def _entries(self, group: Group, pairs: Pairs) -> Iterable[tuple[Tensor, Tensor, State]]:
+        """Each pair with its slots, made where they are missing, and its updates counted."""
+        slots = [(slot.name, slot.fill) for slot in self._kept(group)]
+        if not (slots or self.counts):
+            return [(p, grad, _STATELESS) for p, grad in pairs]
+        stores = [self.state[p] for p, _ in pairs]
+        steps = _counted(stores) if self.counts else [0.0] * len(pairs)
+        return [
+            (p, grad, _opened(p, stored, slots, group, step))
+            for (p, grad), stored, step in zip(pairs, stores, steps, strict=True)
+        ]
+
+
+def _opened(
+    p: Tensor,
+    stored: dict[str, Any],
+    slots: list[tuple[str, str | None]],
+    group: Group,
+    step: float,
+) -> State:
+    """The slots of a parameter by name, made where they are missing."""
+    held: dict[str, Any] = {}
+    fresh = False
+    for name, fill in slots:
+        tensor = stored.get(name)
+        if tensor is None:
+            fresh = True
+            tensor = torch.zeros_like(p, memory_format=torch.preserve_format)
+            if fill:
+                _real(tensor).fill_(group[fill])
+            stored[name] = tensor
+        held[name] = tensor
+    return State(held, step, fresh)
+
+
+def _counted(stores: list[dict[str, Any]]) -> list[float]:
+    """The count of updates in each store, after one more."""
+    counters: list[Tensor] = []
+    for stored in stores:
+        counter = stored.get("step", 0.0)
+        if not (isinstance(counter, Tensor) and counter.is_cpu and counter.is_floating_point()):
+            # None yet, or of another kind, from another's checkpoint.
+            counter = torch.tensor(float(counter), dtype=torch.float32, device="cpu")
+            stored["step"] = counter
+        counters.append(counter)
+    torch._foreach_add_(counters, _ONE, alpha=1)  # a number would be wrapped anew for each
+    return [counter.item() for counter in counters]
 
 
 def _whole(cls: type[AbstractFirstOrder], grad: Any, param: Any, state: Any, group: Any) -> Any:
@@ -157,18 +181,15 @@ def _joined(opened: Iterable[Any]) -> Iterator[tuple[Any, Any, Any]]:
         alike.setdefault((p.device, p.dtype, state.step, state.fresh), []).append(entry)
     for entries in alike.values():
         params, grads, states = zip(*entries, strict=True)
-        first = vars(states[0])
-        joined = {
-            name: Vector(vars(state)[name] for state in states) if name not in _PLAIN else value
-            for name, value in first.items()
-        }
-        yield Vector(params), Vector(grads), SimpleNamespace(**joined)
+        first = states[0]
+        joined = {name: Vector(vars(state)[name] for state in states) for name in vars(first)}
+        yield Vector(params), Vector(grads), State(joined, first.step, first.fresh)
 
 
 def _as_real(param: Any, grad: Any, state: Any) -> tuple[Any, Any, Any]:
     """Complex entries as pairs of reals."""
-    slots = {n: v if n in _PLAIN else _real(v) for n, v in vars(state).items()}
-    return _real(param), _real(grad), SimpleNamespace(**slots)
+    slots = {name: _real(slot) for name, slot in vars(state).items()}
+    return _real(param), _real(grad), State(slots, state.step, state.fresh)
 
 
 def _real(tensor: Any) -> Any:

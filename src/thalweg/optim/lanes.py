@@ -2,100 +2,80 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Iterable
-from types import SimpleNamespace
-from typing import Any, final
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from thalweg.optim.arguments import domains
-from thalweg.optim.compiled import LANES, Kernel, Rule
-from thalweg.optim.seams import Group, Quotient
+from thalweg.optim.compiled import Kernel, Lane, Rule
+from thalweg.optim.seams import Group, Quotient, Scaled, State
 
 
-__all__ = ["Lanes", "lanes_of"]
+__all__ = ["move", "part"]
 
-Entry = tuple[Tensor, Tensor, Any]
+Entry = tuple[Tensor, Tensor, State]
+Lots = dict[tuple[torch.dtype, torch.device, float], list[Lane]]
 
 _KERNELS: dict[Any, Kernel] = {}
-_LANES: weakref.WeakKeyDictionary[Any, Lanes] = weakref.WeakKeyDictionary()
 
 
-def lanes_of(optimizer: Any) -> Lanes:
-    """The optimizer's own lanes; not part of its state, copies and checkpoints."""
-    if optimizer not in _LANES:
-        _LANES[optimizer] = Lanes()
-    return _LANES[optimizer]
+def part(entries: Iterable[Entry]) -> tuple[Lots, list[Entry]]:
+    """The entries that can be read as lanes, in lots that share a kernel call; and all others.
+
+    A first step, whose slots are new, is moved uncompiled: many rules begin otherwise than they go
+    on. What the compiled code takes for granted is checked here: type, size and layout.
+    """
+    lots: Lots = {}
+    other: list[Entry] = []
+    for entry in entries:
+        p, grad, state = entry
+        size, dtype = p.numel(), p.dtype
+        fits = size > 1 and not state.fresh and dtype.is_floating_point and p.is_contiguous()
+        fits = fits and grad.dtype is dtype and grad.numel() == size
+        if fits and not grad.is_contiguous():
+            grad = grad.contiguous()
+        slots = vars(state).values()
+        for slot in slots:
+            if slot.dtype is not dtype or slot.numel() != size or not slot.is_contiguous():
+                fits = False
+        if fits:
+            lots.setdefault((dtype, p.device, state.step), []).append((p, grad, *slots, size))
+        else:
+            other.append(entry)
+    return lots, other
 
 
-@final
-class Lanes:
-    """The flat views of one optimizer's tensors, and the kernels that move them."""
-
-    def __init__(self) -> None:
-        self._flat: dict[Tensor, tuple[int, list[Any], list[Tensor]]] = {}
-
-    def part(self, entries: Iterable[Entry]) -> tuple[list[Entry], list[Entry]]:
-        """The entries that can be read as flat lanes; and those that are moved uncompiled.
-
-        A first step, whose slots are new, is such: many rules begin otherwise than they go on.
-        """
-        flat: list[Entry] = []
-        other: list[Entry] = []
-        for entry in entries:
-            p, grad, state = entry
-            fits = not state.fresh and p.is_contiguous() and p.numel() > 1
-            fits = fits and p.is_floating_point() and grad.dtype == p.dtype
-            (flat if fits else other).append(entry)
-        return flat, other
-
-    def move(self, cls: type, rule: Rule, group: Group, entries: list[Entry]) -> None:
-        """Update, decay and move the entries of a group, in kernels of LANES tensors."""
-        alike: dict[Any, list[list[Tensor]]] = {}
-        for p, grad, state in entries:
-            alike.setdefault((p.dtype, p.device, state.step), []).append(self._lane(p, grad, state))
-        slots = [name for name in vars(entries[0][2]) if name not in {"step", "fresh"}]
-        options = _options(cls, group)
-        for (dtype, device, step), lanes in alike.items():
-            key = (cls, dtype, device, options, step > 0, tuple(slots))
-            kernel = _KERNELS.get(key)
-            if kernel is None:
-                like = torch.empty(0, dtype=dtype, device=device)
-                kernel = _KERNELS[key] = _compile(cls, rule, slots, group, step, like)
-            values = kernel.numbers(group, step)
-            for first in range(0, len(lanes), LANES):
-                kernel(lanes[first : first + LANES], values)
-
-    def _lane(self, p: Tensor, grad: Tensor, state: Any) -> list[Tensor]:
-        slots = [v for name, v in vars(state).items() if name not in {"step", "fresh"}]
-        held = self._flat.get(p)
-        pointer = p.data_ptr()
-        if (
-            held is None
-            or held[0] != pointer
-            or any(a is not b for a, b in zip(held[1], slots, strict=True))
-        ):
-            views = [p.detach().view(-1), *(slot.view(-1) for slot in slots)]
-            held = self._flat[p] = pointer, slots, views
-        flat, *rest = held[2]
-        return [flat, grad.reshape(-1), *rest]
+def move(cls: type, rule: Rule, group: Group, slots: Sequence[str], lots: Lots) -> None:
+    """Update, decay and move the lanes of a group."""
+    options = _options(cls, group)
+    for (dtype, device, step), lanes in lots.items():
+        key = (cls, dtype, device, options, step > 0, *slots)
+        kernel = _KERNELS.get(key)
+        if kernel is None:
+            like = torch.empty(0, dtype=dtype, device=device)
+            kernel = _KERNELS[key] = _compile(cls, rule, slots, group, step, like)
+        kernel(lanes, kernel.numbers(group, step))
 
 
 def _options(cls: Any, group: Group) -> tuple[Any, ...]:
-    """What of a group is compiled in: everything but numbers, and which numbers are zero."""
+    """What of a group is compiled in: everything but numbers, and which numbers are 0 or 1.
+
+    Rules leave out what these two make void. A rate passes through 1 and is never asked for it.
+    """
     found: list[Any] = []
     for name in domains(cls):
         value = group[name]
         for part in value if isinstance(value, (tuple, list)) else (value,):
             number = isinstance(part, (float, Tensor)) or name == "lr"
-            found.append(bool(part != 0) if number else part)
+            kind = 0 if part == 0 else 1 if part == 1 and name != "lr" else None
+            found.append(kind if number else part)
     return tuple(found)
 
 
 def _compile(
-    cls: type, rule: Rule, slots: list[str], group: Group, step: float, like: Tensor
+    cls: type, rule: Rule, slots: Sequence[str], group: Group, step: float, like: Tensor
 ) -> Kernel:
     """The kernel, checked against the rule itself."""
     plain = {name: value for name, value in group.items() if name != "params"}
@@ -113,21 +93,20 @@ def _compile(
 
 def _check(cls: type, kernel: Kernel, rule: Rule, group: Group, like: Tensor) -> None:
     """Compare with the rule at other numbers: one that is compiled in gives itself away."""
-    other = {name: _halved(value) for name, value in group.items()}
+    other = {name: _halved(value) for name, value in group.items()} | {"lr": 0.5 * group["lr"]}
     generator = torch.Generator(like.device).manual_seed(0)
-    shape = 2 + len(kernel.slots), 24
+    shape = 2 + len(kernel.slots), 4, 6  # what is compiled as flat lanes takes any shape
     draws = [torch.rand(shape, generator=generator, device=like.device) + 0.5 for _ in range(2)]
-    lanes = [[row.to(like.dtype) for row in draw] for draw in draws]
+    lanes = [(*(row.to(like.dtype) for row in draw), 24) for draw in draws]
     step, expected = 7.0, []
-    for param, grad, *held in lanes:
+    for param, grad, *held, _ in lanes:
         slots = dict(zip(kernel.slots, [slot.clone() for slot in held], strict=True))
-        state = SimpleNamespace(step=step, fresh=False, **slots)
-        direction = rule(grad, param, state, other)
-        u = direction.value() if isinstance(direction, Quotient) else direction
+        direction = rule(grad, param, State(slots, step), other)
+        u = direction.value() if isinstance(direction, (Quotient, Scaled)) else direction
         decays = other["weight_decay"] if other["decoupled_weight_decay"] else 0.0
         expected += [param * (1 - other["lr"] * decays) - other["lr"] * u, *slots.values()]
     kernel(lanes, kernel.numbers(other, step))
-    moved = [tensor for param, _, *held in lanes for tensor in (param, *held)]
+    moved = [tensor for param, _, *held, _ in lanes for tensor in (param, *held)]
     tolerance = 100 * torch.finfo(like.dtype).eps
     pairs = zip(moved, expected, strict=True)
     if not all(torch.allclose(a, b, tolerance, tolerance) for a, b in pairs):
@@ -140,4 +119,4 @@ def _check(cls: type, kernel: Kernel, rule: Rule, group: Group, like: Tensor) ->
 def _halved(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return type(value)(_halved(part) for part in value)
-    return 0.5 * value if isinstance(value, float) else value
+    return 0.5 * value if isinstance(value, float) and value != 1 else value

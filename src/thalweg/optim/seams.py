@@ -20,6 +20,8 @@ __all__ = [
     "Point",
     "Quotient",
     "Ray",
+    "Scaled",
+    "State",
     "StepInfo",
     "tensors_with_grad",
 ]
@@ -103,6 +105,46 @@ class Quotient(NamedTuple):
         return self.over.div(self.under)
 
 
+@final
+class State:
+    """What a rule keeps of a parameter, as it reads it: ``state.exp_avg``, and ``vars`` of it.
+
+    Args:
+        slots: The slots by name; they become the attributes.
+        step: The count of updates, this one included.
+        fresh: Whether the slots are new.
+
+    Example:
+        >>> state = State({"exp_avg": 0.5}, step=2.0)
+        >>> state.exp_avg, state.step, vars(state)
+        (0.5, 2.0, {'exp_avg': 0.5})
+    """
+
+    __slots__ = ("__dict__", "fresh", "step")  # so that only slots are in vars
+
+    def __init__(self, slots: dict[str, Any], step: float = 0.0, fresh: bool = False) -> None:
+        self.__dict__ = slots
+        self.step = step
+        self.fresh = fresh
+
+
+class Scaled(NamedTuple):
+    """A direction with a factor of its own, that is taken where it is added: one pass less.
+
+    Example:
+        >>> import torch
+        >>> Scaled(torch.ones(2), 0.2).value()
+        tensor([0.2000, 0.2000])
+    """
+
+    direction: Any  # Tensor | Vector, of any type that can be added to the parameter
+    factor: float
+
+    def value(self) -> Any:
+        """The direction, scaled."""
+        return self.direction * self.factor
+
+
 class Deferred(NamedTuple):
     """A direction that is found, scaled, decayed and walked in one pass, by compiled code.
 
@@ -125,7 +167,7 @@ class Piece(NamedTuple):
 
     group: Group
     params: Any  # Tensor | Vector
-    direction: Any  # Tensor | Vector | Quotient
+    direction: Any  # Tensor | Vector | Quotient | Scaled
 
 
 @final
@@ -155,7 +197,7 @@ class Ray:
         for _, _, direction in self._pieces:
             if isinstance(direction, Deferred):
                 raise TypeError("Ray: a compiled step has no direction apart; set compile=False.")
-            u = direction.value() if isinstance(direction, Quotient) else direction
+            u = direction.value() if isinstance(direction, (Quotient, Scaled)) else direction
             parts.extend([u] if isinstance(u, Tensor) else u)
         return Vector(parts) * -t
 

@@ -8,7 +8,9 @@ import torch
 
 from thalweg import optim
 from thalweg.optim import lanes
-from thalweg.optim.compiled import LANES, Traced
+from thalweg.optim.arguments import argument_names
+from thalweg.optim.compiled import LANES, Kernel, Traced
+from thalweg.optim.first_order import AbstractFirstOrder
 
 
 SHAPES = [(3, 4), (5,), (), (7, 2, 2), (1,), (0,), (9,), (33,)]
@@ -120,6 +122,38 @@ def test_a_number_that_is_compiled_in_gives_itself_away(monkeypatch):
         optimizer.step()
 
 
+def test_a_rule_that_branches_on_a_number_is_refused():
+    def rule(grad, param, state, group):
+        return grad.mul(0.5) if state.step < 5 else grad.mul(0.5).add(param, alpha=0.1)
+
+    group = {"lr": 0.1, "weight_decay": 0.0, "decoupled_weight_decay": False}
+    kernel = Kernel(rule, [], group, 2.0, torch.empty(0, dtype=torch.float64))
+    assert len(kernel.numbers(group, 4.0)) == 2
+    with pytest.raises(RuntimeError, match="branches on a number; set compile=False"):
+        kernel.numbers(group, 5.0)
+
+
+def test_a_number_that_becomes_one_may_take_its_branch():
+    torch.manual_seed(4)
+    first = [torch.randn(6, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+    second = [p.detach().clone().requires_grad_() for p in first]
+    compiled = optim.AdaHessian(first, lr=0.1, hessian_power=0.5, compile=True)
+    plain = optim.AdaHessian(second, lr=0.1, hessian_power=0.5)
+    for t in range(6):
+        for optimizer, params in ((compiled, first), (plain, second)):
+            optimizer.param_groups[0]["hessian_power"] = 1.0 if t > 3 else 0.5
+
+            def closure(params=params, optimizer=optimizer):
+                optimizer.zero_grad()
+                loss = sum((p**4).sum() for p in params)
+                loss.backward()
+                return loss
+
+            torch.manual_seed(t)
+            optimizer.step(closure)
+    assert apart(compiled, plain) < 1e-12
+
+
 def test_more_tensors_than_lanes():
     torch.manual_seed(2)
     count = 2 * LANES + 1
@@ -131,9 +165,51 @@ def test_more_tensors_than_lanes():
     assert apart(compiled, plain) < 1e-13
 
 
+def test_gradients_and_slots_of_any_layout_are_served():
+    """A sum's gradient is one number spread out; a loaded slot may lie otherwise."""
+    torch.manual_seed(3)
+    first = [torch.randn(6, 4, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    second = [p.detach().clone().requires_grad_() for p in first]
+    compiled = optim.SGD(first, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.1, compile=True)
+    plain = optim.SGD(second, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.1)
+    for t in range(5):
+        for p in (*first, *second):
+            p.grad = torch.full((1, 1), 1.0 + t, dtype=p.dtype).expand(6, 4)
+        compiled.step()
+        plain.step()
+        if t == 2:
+            for optimizer, p in ((compiled, first[0]), (plain, second[0])):
+                buffer = optimizer.state[p]["momentum_buffer"]
+                optimizer.state[p]["momentum_buffer"] = buffer.t().contiguous().t()
+                optimizer.state[p]["momentum_buffer"].mul_(2)
+    assert not first[1].grad.is_contiguous()
+    assert apart(compiled, plain) < 1e-13
+
+
+def test_autograd_is_told_of_what_compiled_code_writes():
+    """As after any step in place: a graph that kept the old weights refuses to go backward."""
+    p = torch.ones(8, dtype=torch.float64, requires_grad=True)
+    optimizer = optim.SGD([p], lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.1, compile=True)
+    for _ in range(2):
+        p.grad = torch.ones_like(p)
+        optimizer.step()
+    buffer = optimizer.state[p]["momentum_buffer"]
+    versions = p._version, buffer._version
+    loss = (p**2).sum()
+    optimizer.step()
+    assert (p._version, buffer._version) == tuple(v + 1 for v in versions)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
 @pytest.mark.slow
 def test_every_rule_compiles_beside_all_others():
-    names = [name for name, entry in optim.catalogue().items() if not entry.wraps]
+    names = [
+        name
+        for name, entry in optim.catalogue().items()
+        if issubclass(entry.cls, AbstractFirstOrder)
+        and "compile" in argument_names(entry.cls)  # those that need layers take no such flag
+    ]
     assert len(names) > 7
     for name in names:
         torch.manual_seed(0)

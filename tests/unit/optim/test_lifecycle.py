@@ -119,3 +119,15 @@ def test_the_ray_of_a_first_order_method_is_its_step(foreach):
     after = Vector(twin[0].parameters()).detach()
     for moved, s in zip(after - before, step, strict=True):
         torch.testing.assert_close(moved, s)
+
+
+@pytest.mark.parametrize("count", [3, torch.tensor(3), torch.tensor(3.0, dtype=torch.float64)])
+def test_a_count_of_another_kind_goes_on(count):
+    """Old checkpoints hold numbers, and other libraries' integers."""
+    p = torch.nn.Parameter(torch.ones(2))
+    optimizer = optim.Adam([p], lr=0.1)
+    p.grad = torch.ones(2)
+    optimizer.step()
+    optimizer.state[p]["step"] = count
+    optimizer.step()
+    assert float(optimizer.state[p]["step"]) == 4.0
