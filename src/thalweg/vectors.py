@@ -126,7 +126,8 @@ class Vector(Sequence[Tensor]):
 
     def norm(self) -> Tensor:
         """The Euclidean norm, accumulated in float64; a 0-dim tensor."""
-        return self.dot(self).sqrt()
+        parts = self.tensors if self.flat is None else [self.flat]
+        return self._sum(_length(part).square() for part in parts).sqrt()
 
     def is_complex(self) -> bool:
         """Whether the entries are complex."""
@@ -267,6 +268,11 @@ def _parts(other: Vector | Scalar) -> Any:  # torch's overloads do not take the 
 def _views(flat: Tensor, shapes: Sequence[torch.Size]) -> Vector:
     pieces = flat.split([shape.numel() for shape in shapes]) if shapes else ()
     return Vector([piece.view(shape) for piece, shape in zip(pieces, shapes, strict=True)], flat)
+
+
+def _length(part: Tensor) -> Tensor:
+    real = torch.view_as_real(part) if part.is_complex() else part
+    return torch.linalg.vector_norm(real, dtype=torch.float64)
 
 
 def _doubles(part: Tensor) -> Tensor:
