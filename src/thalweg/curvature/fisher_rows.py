@@ -43,7 +43,7 @@ def fisher_rows(
     made: list[Tensor] = []
     weights: list[float] = []
     for k, batch in enumerate(still.batches):
-        found = _batch_rows(batch, kept, fisher, samples, seed + 7919 * k, most - len(made))
+        found = _batch_rows(batch, kept, fisher, samples, seed + 7919 * k, most)
         if found is None:
             return None
         rows, weight = found

@@ -251,3 +251,20 @@ def test_the_random_state_is_left_alone_with_dropout():
     batch = torch.randn(8, 10), torch.zeros(8, dtype=torch.long)
     with untouched(model):
         inspect(objective, [batch])
+
+
+def test_an_end_that_was_missed_is_looked_for_again():
+    """Few products can settle on a neighbour; the density's nodes tell."""
+    from thalweg.curvature.dense import Dense
+    from thalweg.curvature.eigen import eigsh
+    from thalweg.curvature.spectrum import _confirmed
+
+    generator = torch.Generator().manual_seed(0)
+    values = torch.cat([torch.tensor([10.0, 9.0]), torch.linspace(-1, 1, 598)]).double()
+    basis = torch.linalg.qr(torch.randn(600, 600, generator=generator).double())[0]
+    operator = Dense(basis @ torch.diag(values) @ basis.T, symmetric=True)
+    second = eigsh(operator, 1, "LA", start=basis[:, 1], tol=0.5, max_products=1)
+    assert second.values[0] < 9.5
+    found = _confirmed(operator, second, "LA", 9.99, 0)
+    assert abs(float(found.values[0]) - 10.0) < 1e-3
+    assert _confirmed(operator, found, "LA", 9.99, 0) is found
