@@ -38,7 +38,7 @@ STRANGERS: dict[str, set[str]] = {
 # Methods with a default that a subclass may replace; everything else concrete is left alone.
 SEAMS = {"evaluate", "descend", "advance"}
 
-LONGEST_FILE, MEDIAN_FILE, MEDIAN_FROM = 350, 125, 10
+LONGEST_FILE, MEDIAN_FILE, MEDIAN_FROM = 350, 130, 10
 LONGEST_FUNCTION, P95_FUNCTION = 60, 40
 CONSTRUCTOR_ARGUMENTS = 8
 
