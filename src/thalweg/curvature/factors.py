@@ -8,7 +8,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from thalweg.curvature.fisher import _counted, _likelihood
+from thalweg.curvature.fisher import counted, likelihood
 from thalweg.curvature.layer_records import Key, LayerRecord, Slopes
 from thalweg.curvature.outputs import output_gradient
 from thalweg.objective import AbstractOutputLoss, Closure, CrossEntropy, UnknownLoss
@@ -205,7 +205,7 @@ def cotangents_of(
     """The cotangents themselves; without targets (None) every output counts."""
     fixed = outputs.detach()
     generator = torch.Generator(outputs.device).manual_seed(seed)
-    score = loss if getattr(loss, "weight", None) is not None else _likelihood(loss)
+    score = loss if getattr(loss, "weight", None) is not None else likelihood(loss)
     if fisher == "exact":
         known = targets if targets is not None else loss.sample(fixed, None, generator)
         return output_roots(loss, fixed, known)
@@ -214,7 +214,7 @@ def cotangents_of(
         return [output_gradient(loss, fixed, targets)[1] * rows**0.5]
     drawn = [score.sample(fixed, targets, generator) for _ in range(samples)]
     if targets is not None:
-        drawn = [_counted(loss, targets, labels) for labels in drawn]
+        drawn = [counted(loss, targets, labels) for labels in drawn]
     known = drawn[0] if targets is None else targets
     count = 1.0 if loss.reduction == "sum" else loss.count(fixed, known)
     return [output_gradient(score, fixed, y)[1] * (count / samples) ** 0.5 for y in drawn]

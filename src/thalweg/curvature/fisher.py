@@ -29,7 +29,7 @@ from thalweg.objective import (
 )
 
 
-__all__ = ["EmpiricalFisher", "Fisher"]
+__all__ = ["EmpiricalFisher", "Fisher", "counted", "likelihood"]
 
 _IGNORED = -100  # torch's own choice of a target that does not count
 
@@ -117,8 +117,8 @@ class Fisher(AbstractBatchOperator):
 
         def curvature(outputs: Tensor, targets: Any) -> Callable[[Tensor], Tensor]:
             generator = torch.Generator(outputs.device).manual_seed(self.seed + 7919 * index)
-            score = _likelihood(loss)
-            drawn = [_counted(loss, targets, score.sample(outputs, None, generator))
+            score = likelihood(loss)
+            drawn = [counted(loss, targets, score.sample(outputs, None, generator))
                      for _ in range(draws)]  # fmt: skip
             slopes = [output_gradient(score, outputs, labels)[1] for labels in drawn]
             scale = (1.0 if loss.reduction == "sum" else loss.count(outputs, targets)) / draws
@@ -192,14 +192,14 @@ def _weights(loss: Any) -> bool:
     return any(getattr(loss, name, None) is not None for name in ("weight", "pos_weight"))
 
 
-def _likelihood(loss: AbstractOutputLoss) -> AbstractOutputLoss:
+def likelihood(loss: AbstractOutputLoss) -> AbstractOutputLoss:
     """Minus the logarithm of the probability of a label, reduced as the loss is."""
     if not isinstance(loss, CrossEntropy):
         return loss
     return CrossEntropy(partial(F.cross_entropy, reduction=loss.reduction), loss.reduction)
 
 
-def _counted(loss: AbstractOutputLoss, targets: Any, drawn: Tensor) -> Tensor:
+def counted(loss: AbstractOutputLoss, targets: Any, drawn: Tensor) -> Tensor:
     """Drawn labels, where the loss counts; the index that it ignores may be a class as well."""
     if not isinstance(loss, CrossEntropy) or targets.is_floating_point():
         return drawn

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any, ClassVar, final
 
 import torch
@@ -26,7 +26,7 @@ from thalweg.optim.kfac_factors import (
 from thalweg.optim.kfac_listener import Found, Listener
 from thalweg.optim.kfac_model import adapt_damping, quadratic_step
 from thalweg.optim.metadata import Cost, Needs, Range, Reference
-from thalweg.optim.seams import Group, Point, StepInfo
+from thalweg.optim.seams import Group, Point, State, StepInfo
 
 
 __all__ = ["KFAC"]
@@ -47,7 +47,7 @@ class KFAC(AbstractOptimizer):
     with A the second moment of the layer's inputs and G that of its output gradients, both running
     averages, and :math:`\pi_l^2` the ratio of their mean eigenvalues. Linear layers, convolutions,
     attention projections, embeddings and the scale and shift of LayerNorm and BatchNorm are
-    factored, wherever the model uses them; what is left (``uncovered``, listed once) is moved by
+    factored, wherever the model uses them; what is left (``uncovered``, said once) is moved by
     AdamW at ``fallback_lr``.
 
     It works after plain ``loss.backward()``, with gradient accumulation (the forward passes of
@@ -57,18 +57,18 @@ class KFAC(AbstractOptimizer):
     Fisher), and this is said once.
 
     Args:
-        model: The module, or parameter groups of one; a layer's weight and bias belong together.
+        model: The module; its trainable parameters make one group.
         lr: :math:`\eta` >= 0; default 0.03.
         momentum: In [0, 1); default 0.9.
         damping: :math:`\lambda` > 0; default 0.003.
         decay: Of the factors' averages, in [0, 1); default 0.95.
-        intervals: Steps between looks at the factors, and between inversions; default (10, 100).
+        intervals: Steps between looks at the factors, and between inversions (before the first
+            of these, also after 1, 2, 4, ... looks); default (10, 100).
         weight_decay: Decoupled decay, >= 0.
         options: Everything else (:class:`KFACOptions`).
 
     Raises:
-        ValueError: If a value is outside its range, or a layer's weight and bias are in different
-            groups.
+        ValueError: If a value is outside its range.
         TypeError: If ``model`` is not a module.
 
     Example:
@@ -95,6 +95,7 @@ class KFAC(AbstractOptimizer):
         2015,
     )
     cost: ClassVar[Cost] = Cost(gradients=1.2)
+    kept: ClassVar[str] = "last, two factors and their inverses a layer"
     space: ClassVar[dict[str, Range]] = {"lr": Range(1e-3, 1.0), "damping": Range(1e-4, 1.0)}
     hyperparameters: ClassVar[dict[str, Domain]] = {
         "lr": NON_NEGATIVE,
@@ -131,13 +132,12 @@ class KFAC(AbstractOptimizer):
             "momentum": momentum,
             "damping": damping,
             "decay": decay,
-            "intervals": tuple(intervals),
+            "intervals": tuple(intervals) if isinstance(intervals, list) else intervals,
             "weight_decay": weight_decay,
             **chosen.as_group(),
         }
         self.loss_fn = chosen.loss_fn
         self.uncovered: list[str] = []
-        self._steps = 0
         named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
         super().__init__([{"params": [p for _, p in named]}], defaults)
         self.names = [name for name, _ in named]
@@ -147,101 +147,137 @@ class KFAC(AbstractOptimizer):
     # ---- the seams ------------------------------------------------------------------------
     def evaluate(self, closure: Callable[[], Any] | None) -> Point:
         """Look at the loss; at the factors too, when it is time."""
+        if len(self.param_groups) != 1:
+            raise ValueError("KFAC.step(): a layer cannot be split, so there is one group only.")
+        group = self.param_groups[0]
         due = self.factors_due()
-        self._listener.belongs_to(self)
-        if isinstance(closure, AbstractClosure):
+        if isinstance(closure, AbstractClosure) and closure.batches[0].loss_fn is not None:
             with self._listener.silent():
                 loss = self.call(closure)
-                if due:
-                    self._take(self._listener.from_closure(closure, self._steps))
+                self._check_gradients(group)
+                found = self._listener.from_closure(closure, self.steps) if due else None
         else:
             loss = self.call(closure)
-            if due:
-                self._take(self._listener.collected())
-        self._steps += 1
+            self._check_gradients(group)
+            found = self._listener.collected() if due else None
+        if found is not None:
+            self._take(found, group)
+        group["steps"] = self.steps + 1
         return Point(loss, closure, self.param_groups)
 
     def descend(self, point: Point) -> Directions:
         """The preconditioned gradient of each parameter."""
         directions: Directions = {}
-        (group,) = self.param_groups
-        due = (self._steps - 1) % group["intervals"][1] == 0
-        for key, block in blocks_of(self.state, self.listed):
-            weight, bias = key
+        (group,) = point.groups
+        due = self._inverses_due(self.steps - 1) or group.pop("rejected", False)
+        for (weight, bias), block in blocks_of(self.state, group["params"]):
             if weight.grad is None:
                 continue
             if due or "left" not in block:
                 refresh_inverses(block, group["damping"])
             precondition(block, weight, bias, directions)
-        self._constrain(directions, group)
+        if not group["quadratic_model"]:
+            self._constrain(directions, group)
         return directions
 
     def advance(self, point: Point, path: Directions) -> StepInfo:
         """Momentum and learning rate, or both from the quadratic model."""
-        (group,) = self.param_groups
+        (group,) = point.groups
         rate, momentum, details = float(group["lr"]), group["momentum"], {}
-        curved = group["quadratic_model"] or group["adaptive_damping"]
-        if curved and isinstance(point.closure, AbstractClosure) and path:
-            last = {p: self.state[p].get("last") for p in path}
+        model: Any = group["quadratic_model"] or group["adaptive_damping"]
+        closure = point.closure if isinstance(point.closure, AbstractClosure) else None
+        before: list[Tensor] = []
+        if model and closure is not None and path:
+            before = [p.clone() for p in group["params"]]
+            last = {p: self._of(p).get("last") for p in path}
             with self._listener.silent():
-                rate, momentum, details = quadratic_step(point.closure, path, last, group)
-        for p in self.listed:
+                rate, momentum, details = quadratic_step(closure, path, last, group)
+        for p in group["params"]:
             if p.grad is None:
                 continue
+            decayed = group["lr"] if p in path else group["fallback_lr"]
             if group["weight_decay"]:
-                p.mul_(1 - float(group["lr"]) * group["weight_decay"])
+                p.mul_(1 - float(decayed) * group["weight_decay"])
             if p in path:
                 self._walk(p, path[p], rate, momentum)
             else:
                 self._fall_back(p, group)
-        if curved and details and isinstance(point.closure, AbstractClosure):
+        kept = True
+        if before and closure is not None:
             with self._listener.silent():
-                details |= adapt_damping(point.closure, point.loss, details, group, self._steps)
-        return StepInfo(step_length=rate, details={"damping": group["damping"], **details})
+                kept = adapt_damping(closure, point.loss, details, group, self.steps)
+            if not kept:
+                self._go_back(before, path, group)
+        details["damping"] = float(group["damping"])
+        return StepInfo(step_length=rate, rejected=not kept, details=details)
 
     # ---- what they are made of ------------------------------------------------------------
     @property
-    def listed(self) -> list[Tensor]:
-        """The parameters, in the model's order."""
-        return self.param_groups[0]["params"]
-
-    @property
-    def info_steps(self) -> int:
+    def steps(self) -> int:
         """Steps taken so far."""
-        return self._steps
+        return self.param_groups[0].get("steps", 0)
 
     def factors_due(self) -> bool:
         """Whether the next step renews the factors."""
-        return self._steps % self.param_groups[0]["intervals"][0] == 0
+        return self.steps % self.param_groups[0]["intervals"][0] == 0
 
-    def _take(self, found: Found) -> None:
-        factors, refused, rows = found
-        if not factors and not self.state:
+    def _inverses_due(self, step: int) -> bool:
+        """At every interval; before the first also after 1, 2, 4, ... looks."""
+        looks, inverses = self.param_groups[0]["intervals"]
+        looked, rest = divmod(step, looks)
+        early = rest == 0 and looked.bit_count() == 1 and step < inverses
+        return early or step % inverses == 0
+
+    def _of(self, p: Tensor) -> Group:
+        return self.state.get(p, {})  # indexed, it would make what it is asked for
+
+    def _check_gradients(self, group: Group) -> None:
+        if any(p.grad is not None and p.grad.is_sparse for p in group["params"]):
+            raise TypeError("KFAC.step(): sparse gradients are not supported; densify them.")
+
+    def _take(self, found: Found, group: Group) -> None:
+        params, known = group["params"], any("blocks" in s for s in self.state.values())
+        if not found.factors and not found.refused and not known:
             raise RuntimeError(
                 "KFAC.step(): no layer was seen. Call the model in train mode, with gradients on, "
                 "before loss.backward(); or pass objective.closure(x, y)."
             )
-        if not all(bool(f.outputs.isfinite().all()) for f in factors.values()):
+        sums = [f.outputs.sum() + f.inputs.sum() for f in found.factors.values()]
+        if not all(bool(s.isfinite()) for s in sums):
             raise NonFiniteError(
                 f"KFAC.step(): a factor is NaN or infinite at call {self._calls} of step(); the "
                 "parameters are as they were before it."
             )
-        (group,) = self.param_groups
-        decay = group["decay"]
-        covered = take_factors(self.state, self.listed, factors, refused, decay)
+        covered = take_factors(self.state, params, found.factors, found.refused, group["decay"])
         if group["corrected"]:
-            renew = self._steps % group["intervals"][1] == 0
-            take_scales(self.state, self.listed, rows, decay, renew)
-        if not self._said:
+            renew = self._inverses_due(self.steps)
+            take_scales(self.state, params, found.rows, group["decay"], renew)
+        left = [i for i, p in enumerate(params) if i not in covered and p.grad is not None]
+        self.uncovered = [self.names[i] for i in left]
+        if left and not self._said:
             self._said = True
-            left = [self.names[i] for i in range(len(self.names)) if i not in covered]
-            self.uncovered = left
+            warnings.warn(
+                f"KFAC: {', '.join(self.uncovered)} have no Kronecker factors (see uncovered): "
+                f"AdamW moves them, at fallback_lr={group['fallback_lr']}.",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    def _go_back(self, before: list[Tensor], path: Directions, group: Group) -> None:
+        """Undo a step that the loss refused; the next one starts without momentum."""
+        for p, old in zip(group["params"], before, strict=True):
+            p.copy_(old)
+        for p in path:
+            self.state[p]["last"].zero_()
+        group["rejected"] = True  # so that inverses are renewed at the larger damping
 
     def _constrain(self, directions: Directions, group: Group) -> None:
         """Shorten all directions where the step's length in the metric would exceed the limit."""
         if not group["constraint"]:
             return
-        inner = sum(float((u * p.grad).sum(dtype=torch.float64)) for p, u in directions.items())
+        pairs = [(u, p.grad) for p, u in directions.items() if p.grad is not None]
+        parts = [(u * grad).sum(dtype=torch.float64) for u, grad in pairs]
+        inner = float(torch.stack(parts).sum()) if parts else 0.0
         length = float(group["lr"]) ** 2 * inner
         if length > group["constraint"]:
             for u in directions.values():
@@ -260,13 +296,8 @@ class KFAC(AbstractOptimizer):
         for name in ("exp_avg", "exp_avg_sq"):
             stored.setdefault(name, torch.zeros_like(p))
         stored["step"] = stored.get("step", torch.tensor(0.0)) + 1
-        state = SimpleNamespace(
-            step=float(stored["step"]),
-            fresh=False,
-            exp_avg=stored["exp_avg"],
-            exp_avg_sq=stored["exp_avg_sq"],
-        )
+        slots = {name: stored[name] for name in ("exp_avg", "exp_avg_sq")}
         nobody: Any = None
         ruled = {"betas": (0.9, 0.999), "eps": 1e-8, "amsgrad": False, "lr": group["fallback_lr"]}
-        quotient = AdamW.update(nobody, p.grad, p, state, ruled)
+        quotient = AdamW.update(nobody, p.grad, p, State(slots, float(stored["step"])), ruled)
         p.addcdiv_(quotient.over, quotient.under, value=-group["fallback_lr"])

@@ -52,7 +52,8 @@ class KFACOptions:
             model says, more where it does not. Needs ``objective.closure``.
         quadratic_model: Learning rate and momentum that minimise the quadratic model along the
             direction and the last step. Needs ``objective.closure``.
-        constraint: The largest squared length of a step in the metric; 0 for none.
+        constraint: The largest squared length of a step in the metric, in the loss's own units (a
+            mean over many outputs wants a smaller one, and smaller damping); 0 for none.
         fallback_lr: AdamW's learning rate for parameters without factors.
         loss_fn: The loss, for labels to be drawn after plain ``loss.backward()``.
         seed: Of the draws.
@@ -99,12 +100,12 @@ def take_factors(
     Returns:
         The indices of the parameters that have factors.
     """
-    covered: set[int] = set()
+    for i in refused:
+        state.get(params[i], {}).pop("blocks", None)
     for key, found in factors.items():
         weight, bias, first, rows = key
         if weight in refused or (bias is not None and bias in refused):
             continue
-        covered |= {i for i in (weight, bias) if i is not None}
         blocks = state[params[weight]].setdefault("blocks", {})
         block = blocks.setdefault(f"{first}:{rows}", {})
         if "count" not in block:
@@ -121,9 +122,11 @@ def take_factors(
         newest = (1 - decay) / (1 - decay ** block["count"])
         for name in ("inputs", "outputs"):
             made = getattr(found, name)
-            if made.shape != block[name].shape:  # an embedding's counts grow with the indices
-                block[name], made = _aligned(block[name], made)
-            block[name].lerp_(made, newest)
+            block[name] = block[name].to(made.dtype).lerp_(made, newest)
+    covered: set[int] = set()
+    for i, p in enumerate(params):
+        for block in state.get(p, {}).get("blocks", {}).values():
+            covered |= {i} if block["bias"] < 0 else {i, block["bias"]}
     return covered
 
 
@@ -155,18 +158,20 @@ def take_scales(
         sums[record.key] = made if record.key not in sums else sums[record.key] + made
     for key, made in sums.items():
         block = state[params[key[0]]]["blocks"][f"{key[2]}:{key[3]}"]
-        block["moments"] = block.get("moments", 0) + 1
-        if "scales" not in block or block["scales"].shape != made.shape:
-            block["scales"], block["moments"] = torch.zeros_like(made), 1
+        block["moments"] += 1
         newest = (1 - decay) / (1 - decay ** block["moments"])
         block["scales"].lerp_(made, newest)
 
 
 def _renew_basis(block: Block) -> None:
+    """New eigenvectors; until they have moments of their own, the factors' eigenvalues stand in."""
     g, a = block["outputs"], block["inputs"]
-    block["left_vectors"] = torch.linalg.eigh(g.double())[1].to(g)
-    block["right_vectors"] = a.clone() if a.ndim == 1 else torch.linalg.eigh(a.double())[1].to(a)
-    block.pop("scales", None)
+    values, left = torch.linalg.eigh(g.double())
+    others, right = (a.double(), a) if a.ndim == 1 else torch.linalg.eigh(a.double())
+    scales = values.clamp_min(0.0)[:, None] * others.clamp_min(0.0)
+    block["scales"] = (scales.T if a.ndim == 1 else scales).to(g).contiguous()
+    block["left_vectors"], block["right_vectors"] = left.to(g), right.to(a)
+    block["moments"] = block["count"]
 
 
 def blocks_of(
@@ -192,8 +197,6 @@ def refresh_inverses(block: Block, damping: float) -> None:
         block["left"], block["right"] = block["left_vectors"], block["right_vectors"]
         return
     if block["kind"] == "affine":
-        if block["bias"] < 0:
-            g = g * g.new_tensor([[1.0, 0.0], [0.0, 0.0]])
         eye = torch.eye(2, dtype=g.dtype, device=g.device)
         block["left"] = torch.linalg.inv(g.double() + damping * eye.double()).to(g)
         block["right"] = a
@@ -217,42 +220,36 @@ def precondition(
     taken = slice(block["first"], block["first"] + block["rows"])
     taken = taken if block["rows"] else slice(None)
     assert weight.grad is not None
-    g = weight.grad[taken]
-    b = None if bias is None or bias.grad is None else bias.grad[taken]
-    left, right = block["left"], block["right"]
+    left = block["left"]
+    g = weight.grad[taken].to(left.dtype)
+    b = None
+    if bias is not None:
+        b = torch.zeros_like(bias[taken]) if bias.grad is None else bias.grad[taken]
+        b = b.to(left.dtype)
     if block["kind"] == "affine":
-        other = torch.zeros_like(g) if b is None else b
-        new, new_bias = _affine(left, g, other)
-    elif "scales" in block:
-        new, new_bias = _along_eigenvectors(block, g, b)
-    elif block["kind"] == "embedding":
-        scaled = g.clone()
-        scaled[: len(right)] *= right[:, None]
-        new, new_bias = scaled @ left, None
+        new, new_bias = _affine(left, g, torch.zeros_like(g) if b is None else b)
     else:
         flat = g.reshape(len(g), -1)
         joined = flat if b is None else torch.cat([flat, b[:, None]], 1)
-        made = left @ joined @ right
+        made = _solved(block, joined)
         new = (made if b is None else made[:, :-1]).reshape(g.shape)
         new_bias = None if b is None else made[:, -1]
     for p, part in ((weight, new), (bias, new_bias)):
-        if p is not None and part is not None:
-            directions.setdefault(p, torch.zeros_like(p))[taken] = part
+        if p is not None and part is not None and p.grad is not None:
+            directions.setdefault(p, torch.zeros_like(p))[taken] = part.to(p.dtype)
 
 
-def _along_eigenvectors(block: Block, g: Tensor, b: Tensor | None) -> tuple[Tensor, Tensor | None]:
+def _solved(block: Block, g: Tensor) -> Tensor:
+    """The damped inverse times a gradient, by inverses or along eigenvectors."""
+    embedded = block["kind"] == "embedding"
+    if "scales" not in block:
+        left, right = block["left"], block["right"]
+        return right[:, None] * (g @ left) if embedded else left @ g @ right
     left, right = block["left_vectors"], block["right_vectors"]
     scales = block["scales"] + block["damping"]
-    if block["kind"] == "embedding":
-        made = g / block["damping"]
-        made[: len(scales)] = (g[: len(scales)] @ left / scales) @ left.T
-        return made, None
-    flat = g.reshape(len(g), -1)
-    joined = flat if b is None else torch.cat([flat, b[:, None]], 1)
-    made = left @ (left.T @ joined @ right / scales) @ right.T
-    return (made if b is None else made[:, :-1]).reshape(g.shape), None if b is None else made[
-        :, -1
-    ]
+    if embedded:
+        return (g @ left / scales) @ left.T
+    return left @ (left.T @ g @ right / scales) @ right.T
 
 
 def _affine(blocks: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
@@ -276,9 +273,3 @@ def _inverse(matrix: Tensor, damping: float) -> Tensor | None:
 
 def _diagonal(matrix: Tensor) -> Tensor:
     return matrix if matrix.ndim == 1 else matrix.diagonal()
-
-
-def _aligned(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    size = max(len(first), len(second))
-    made = [torch.cat([t, t.new_zeros(size - len(t))]) for t in (first, second)]
-    return made[0], made[1]

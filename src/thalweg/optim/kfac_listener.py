@@ -6,13 +6,13 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
-from thalweg.curvature.factors import Factors, absorb_rows, fisher_slopes
+from thalweg.curvature.factors import Factors, absorb_rows, cotangents_of, fisher_slopes
 from thalweg.curvature.layer_records import (
     Key,
     LayerRecord,
@@ -21,14 +21,56 @@ from thalweg.curvature.layer_records import (
     slopes_of,
     usable,
 )
-from thalweg.curvature.outputs import output_gradient
+from thalweg.errors import NonFiniteError
 from thalweg.objective import AbstractClosure, output_loss
-from thalweg.objective.recorder import Recorder
+from thalweg.objective.recorder import Recorder, Use
 
 
 __all__ = ["Found", "Listener"]
 
-Found = tuple[dict[Key, Factors], set[int], list[tuple[LayerRecord, float]]]
+_STEPS = 7919  # between the seeds of two steps' draws: more than a step has batches
+_SCALED = 1 / 128  # a gradient this much smaller than what backward brought was not clipped alone
+
+
+@final
+@dataclass
+class Found:
+    """What was seen of the layers: sums over batches, and means once finished.
+
+    Args:
+        factors: Each layer's, of the batches so far.
+        refused: Parameters that have no Kronecker form.
+        rows: The records themselves with their weights, where they are kept (EKFAC).
+        keep: Whether they are.
+        total: The sum of the weights.
+
+    Example:
+        >>> Found().finished(None).factors
+        {}
+    """
+
+    factors: dict[Key, Factors] = field(default_factory=dict)
+    refused: set[int] = field(default_factory=set)
+    rows: list[tuple[LayerRecord, float]] = field(default_factory=list)
+    keep: bool = False
+    total: float = 0.0
+
+    def add(self, records: list[LayerRecord], refused: set[int], weight: float) -> None:
+        """Take in a batch."""
+        self.refused |= refused
+        self.total += weight
+        for record in records:
+            absorb_rows(self.factors, record, weight, False)
+            if self.keep:
+                self.rows.append((record, weight))
+
+    def finished(self, scale: float | None) -> Found:
+        """The sums times ``scale``; None makes them means over the weights."""
+        share = scale if scale is not None else (1.0 / self.total if self.total else 1.0)
+        for factors in self.factors.values():
+            factors.finish(share, False)
+        self.rows = [(record, weight * share) for record, weight in self.rows]
+        return self
 
 
 @final
@@ -56,7 +98,7 @@ class Listener:
 
     Args:
         model: Whose forward passes are heard.
-        owner: The optimizer.
+        owner: The optimizer, held weakly; with it the hooks on the model go.
     """
 
     def __init__(self, model: nn.Module, owner: Any) -> None:
@@ -64,23 +106,30 @@ class Listener:
         self._attach(owner)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"model": self.model}
+        return {"model": self.model, "owner": self._owner()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.model = state["model"]
-        self._attach(None)
+        self._attach(state["owner"])
 
     def _attach(self, owner: Any) -> None:
-        self._owner = None if owner is None else weakref.ref(owner)
+        self._owner: Callable[[], Any] = weakref.ref(owner)
         self._silent = False
+        self._depth = 0
         self._recorder: Recorder | None = None
-        self._heard: list[tuple[list[LayerRecord], set[int], float]] = []
-        self.model.register_forward_pre_hook(_Ear(self._before))
-        self.model.register_forward_hook(_Ear(self._after), always_call=True)
+        self.forget()
+        before = self.model.register_forward_pre_hook(_Ear(self._before))
+        after = self.model.register_forward_hook(_Ear(self._after), always_call=True)
+        for handle in (before, after):
+            weakref.finalize(self, handle.remove)
 
-    def belongs_to(self, owner: Any) -> None:
-        """Hear for this optimizer (a copy hears for itself from its first step on)."""
-        self._owner = weakref.ref(owner)
+    def forget(self) -> None:
+        """Drop what was heard."""
+        self._heard: Found | None = None
+        self._later: list[_Later] = []
+        self._passes = 0
+        self._summed = False
+        self._broken = False
 
     @contextmanager
     def silent(self) -> Iterator[None]:
@@ -94,109 +143,161 @@ class Listener:
     # ---- a closure ------------------------------------------------------------------------
     def from_closure(self, closure: AbstractClosure, step: int) -> Found:
         """Factors from a forward pass of each batch of a closure, and backward passes."""
-        owner = self._owner() if self._owner else None
-        assert owner is not None
+        owner = self._owner()
         (group,) = owner.param_groups
-        place = {id(p): i for i, p in enumerate(owner.listed)}
+        place = {id(p): i for i, p in enumerate(group["params"])}
         index = [place.get(id(p)) for p in closure.params]
-        held: list[tuple[list[LayerRecord], set[int], float]] = []
+        found = Found(keep=group["corrected"])
         still = closure.still(borrow=True)
         for k, batch in enumerate(still.batches):
-            seed = group["seed"] + 7919 * step + k
-            slopes = fisher_slopes(batch, group["fisher"], group["samples"], seed)
-            with batch.ledger.charge(forward=1, backward=group["samples"]):
-                records, refused, weight = layer_records(batch, list(still.params), slopes)
-            moved = [_keyed(r, index) for r in records]
-            own = {j for i in refused if (j := index[i]) is not None}
-            held.append(([r for r in moved if r is not None], own, weight))
-        return _summed(held, 1.0 if still.summed else None)
+            seed = group["seed"] + _STEPS * step + k
+            slopes = fisher_slopes(batch, group["fisher"], group["samples"], seed, "KFAC")
+            records, refused, weight = layer_records(batch, list(still.params), slopes)
+            moved = [r for r in (_keyed(record, index) for record in records) if r is not None]
+            found.add(moved, {j for i in refused if (j := index[i]) is not None}, weight)
+        self.forget()
+        return found.finished(1.0 if still.summed else None)
 
     # ---- plain forward and backward --------------------------------------------------------
     def collected(self) -> Found:
         """Factors from what was heard since the last step."""
-        heard, self._heard = self._heard, []
-        return _summed(heard, None)
+        self._close()  # an interrupted forward pass may have left it open
+        heard, later = self._heard, [each for each in self._later if each.back]
+        broken = self._broken and heard is None
+        self.forget()
+        if broken:
+            raise NonFiniteError(
+                "KFAC.step(): the model's outputs are NaN or infinite; the parameters are as they "
+                "were."
+            )
+        if heard is not None:
+            return heard.finished(1.0 if self._summed else None)
+        owner = self._owner()
+        (group,) = owner.param_groups
+        found = Found(keep=group["corrected"])
+        # The gradient is that of the mean over all rows: times their number it is a row's own.
+        rows = sum(each.rows for each in later)
+        if later and group["fisher"] != "empirical":
+            _say_empirical(owner)
+        passes = [each.records() for each in later]
+        _check_scale([r for records in passes for r in records], group["params"])
+        for each, records in zip(later, passes, strict=True):
+            found.add(records, each.refused, float(rows))
+        return found.finished(1.0)
 
     def _before(self, module: nn.Module, inputs: Any) -> None:
-        owner = self._owner() if self._owner else None
-        hears = owner is not None and module is self.model and not self._silent
-        if not hears or self._recorder is not None or not module.training:
+        owner = self._owner()
+        if owner is None or module is not self.model:  # a copy's forward
             return
-        if torch.is_grad_enabled() and owner.factors_due():
-            self._recorder = Recorder(owner.listed)
+        if self._recorder is not None:
+            self._depth += 1
+        elif self._listens(module) and owner.factors_due():
+            self._depth = 1
+            self._recorder = Recorder(owner.param_groups[0]["params"])
             self._recorder.__enter__()
+
+    def _listens(self, module: nn.Module) -> bool:
+        return module.training and not self._silent and torch.is_grad_enabled()
+
+    def _close(self) -> Recorder | None:
+        recorder, self._recorder, self._depth = self._recorder, None, 0
+        if recorder is not None:
+            recorder.__exit__(None, None, None)
+        return recorder
 
     def _after(self, module: nn.Module, inputs: Any, result: Any) -> None:
         if self._recorder is None or module is not self.model:
             return
-        recorder, self._recorder = self._recorder, None
-        recorder.__exit__(None, None, None)
-        outputs = _tensor(result)
-        owner = self._owner() if self._owner else None
-        if outputs is None or owner is None or not outputs.requires_grad:
+        self._depth -= 1
+        if self._depth:
+            return
+        recorder = self._close()
+        outputs, owner = _tensor(result), self._owner()
+        if recorder is None or outputs is None or owner is None or not outputs.requires_grad:
             return
         uses, refused = usable(recorder)
+        if not uses and not refused:  # somebody evaluates the model at other parameters
+            return
         (group,) = owner.param_groups
         if owner.loss_fn is None or group["fisher"] == "empirical":
-            if owner.loss_fn is None and group["fisher"] != "empirical":
-                _say_empirical(owner)
-            back: list[list[Tensor]] = [[] for _ in uses]
-            for use, made in zip(uses, back, strict=True):
-                _catch(use, made, len(outputs) ** 0.5)
-            self._heard.append((_Later(uses, back), refused, 1.0))  # type: ignore[arg-type]
+            self._later.append(_Later(uses, refused, len(outputs) if outputs.ndim else 1))
+            return
+        self._draw(outputs, uses, refused, owner)
+
+    def _draw(self, outputs: Tensor, uses: list[Use], refused: set[int], owner: Any) -> None:
+        """Factors of a pass at labels drawn from what it predicted, before its own backward."""
+        (group,) = owner.param_groups
+        if not bool(outputs.detach().isfinite().all()):  # there is nothing to draw from
+            self._broken = True
             return
         loss = output_loss(owner.loss_fn)
-        generator = torch.Generator(outputs.device).manual_seed(
-            group["seed"] + 7919 * owner.info_steps + len(self._heard)
-        )
-        fixed = outputs.detach()
-        drawn = [loss.sample(fixed, None, generator) for _ in range(group["samples"])]
-        count = loss.count(fixed, drawn[0]) if loss.reduction == "mean" else 1.0
-        share = (count / len(drawn)) ** 0.5
-        cotangents = [output_gradient(loss, fixed, labels)[1] * share for labels in drawn]
-        made = slopes_of(outputs, uses, cotangents)
-        self._heard.append((records_of(uses, made), refused, 1.0))
+        if self._heard is None:
+            self._heard = Found(keep=group["corrected"])
+            self._summed = loss.reduction == "sum"
+        seed = group["seed"] + _STEPS * owner.steps + self._passes
+        self._passes += 1
+        wide = outputs.detach()
+        wide = wide.float() if wide.dtype in {torch.float16, torch.bfloat16} else wide
+        made = cotangents_of(loss, group["fisher"], group["samples"], seed, wide, None)
+        back = slopes_of(outputs, uses, [c.to(outputs.dtype) for c in made])
+        # Where the loss adds up, so do the passes; else each has the weight of its outputs.
+        weight = 1.0 if self._summed or not outputs.ndim else float(len(outputs))
+        self._heard.add(records_of(uses, back), refused, weight)
 
 
 @final
 class _Later:
-    """Records of a pass whose backward has not run yet; read as a list when it has."""
+    """A pass whose backward has not run yet: the graph holds its layers, and frees them."""
 
-    def __init__(self, uses: Any, back: Any) -> None:
-        self._uses, self._back = uses, back
+    def __init__(self, uses: list[Use], refused: set[int], rows: int) -> None:
+        self.refused, self.rows = refused, rows
+        self.back: dict[int, tuple[Use, Tensor]] = {}
+        for place, use in enumerate(uses):
+            assert use.edge is not None
+            # Without its edge: the node would hold itself.
+            hook = _catcher(self.back, place, replace(use, edge=None), use.edge.output_nr)
+            use.edge.node.register_prehook(hook)
 
-    def __iter__(self) -> Iterator[LayerRecord]:
-        ready = [(u, b) for u, b in zip(self._uses, self._back, strict=True) if b]
-        return iter(records_of([u for u, _ in ready], [b for _, b in ready]))
+    def records(self) -> list[LayerRecord]:
+        """A record of each layer that a gradient came to."""
+        pairs = list(self.back.values())
+        return records_of([use for use, _ in pairs], [[slope] for _, slope in pairs])
 
 
-def _catch(use: Any, made: list[Tensor], scale: float) -> None:
-    """Keep the gradient of the use's output when the user's own backward passes by."""
-    edge = use.edge
+def _catcher(
+    back: dict[int, tuple[Use, Tensor]], place: int, use: Use, number: int
+) -> Callable[[tuple[Tensor | None, ...]], None]:
+    """Keep the gradient of a use's output when the user's own backward passes by."""
 
     def passing(grads: tuple[Tensor | None, ...]) -> None:
-        found = grads[edge.output_nr]
+        found = grads[number]
         if found is not None:
-            made.append(found.detach() * scale)
+            known = back[place][1] if place in back else torch.zeros_like(found)
+            back[place] = (use, known + found.detach())
 
-    edge.node.register_prehook(passing)
+    return passing
 
 
-def _summed(held: list[Any], scale: float | None) -> Found:
-    factors: dict[Key, Factors] = {}
-    refused: set[int] = set()
-    rows: list[tuple[LayerRecord, float]] = []
-    total = 0.0
-    for records, missed, weight in held:
-        refused |= missed
-        total += weight
-        for record in records:
-            absorb_rows(factors, record, weight, False)
-            rows.append((record, weight))
-    share = scale if scale is not None else (1.0 / total if total else 1.0)
-    for found in factors.values():
-        found.finish(share, False)
-    return factors, refused, [(record, weight * share) for record, weight in rows]
+def _check_scale(records: list[LayerRecord], params: list[Tensor]) -> None:
+    """Refuse slopes that a gradient scaler has multiplied: their square is not the curvature."""
+    whole = [r for r in records if r.kind == "linear" and not r.key[3]]
+    for key in dict.fromkeys(r.key for r in whole):
+        weight = params[key[0]]
+        if weight.grad is None or not weight.numel():
+            continue
+        parts = [r.slopes[0].double().T @ r.inputs.double() for r in whole if r.key == key]
+        brought = sum(parts, torch.zeros_like(parts[0]))[:, : weight[0].numel()]
+        own = weight.grad.reshape(brought.shape).double()
+        size, inner = float(brought.square().sum()), float((brought * own).sum())
+        straight = inner > 0.9 * (size * float(own.square().sum())) ** 0.5
+        if straight and inner < _SCALED * size:
+            raise RuntimeError(
+                "KFAC.step(): the gradients were divided by a large number between backward() and "
+                "step(), as GradScaler does, so what the layers saw is not the loss's own. Pass "
+                "options=KFACOptions(loss_fn=...): labels are then drawn, without the scale."
+            )
+        if straight:
+            return
 
 
 def _keyed(record: LayerRecord, index: list[int | None]) -> LayerRecord | None:
@@ -212,6 +313,8 @@ def _keyed(record: LayerRecord, index: list[int | None]) -> LayerRecord | None:
 def _tensor(result: Any) -> Tensor | None:
     if isinstance(result, Tensor):
         return result
+    if isinstance(result, (tuple, list)) and result and isinstance(result[0], Tensor):
+        return result[0]
     found = result.get("logits") if isinstance(result, Mapping) else getattr(result, "logits", None)
     return found if isinstance(found, Tensor) else None
 

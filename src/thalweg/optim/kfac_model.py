@@ -6,6 +6,7 @@ The model at the parameters is :math:`M(\delta) = g^\top\delta + \tfrac12\delta^
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -20,6 +21,8 @@ __all__ = ["adapt_damping", "quadratic_step"]
 
 _EVERY = 5  # steps between two adaptations
 _FACTOR = (19 / 20) ** _EVERY
+_REFUSED = 4.0  # times the damping, where a step is refused
+_LEAST, _MOST = 1e-8, 1e8
 
 
 def quadratic_step(
@@ -54,42 +57,56 @@ def quadratic_step(
     slope = columns.double().T @ gradient.double()
     if group["quadratic_model"]:
         solution = torch.linalg.lstsq(curvature, -slope[:, None], driver="gelsd").solution[:, 0]
-        chosen = [float(s) for s in solution]
+        c = _shortened(solution, curvature, group)
     else:
-        chosen = [float(group["lr"]), group["momentum"]][: len(basis)]
-    c = torch.tensor(chosen, dtype=torch.float64)
+        c = columns.new_tensor([float(group["lr"]), group["momentum"]][: len(basis)]).double()
     fall = float(slope @ c + 0.5 * c @ curvature @ c)
     undamped = fall - 0.5 * group["damping"] * float((columns.double() @ c).square().sum())
-    rate, momentum = chosen[0], chosen[1] if len(chosen) > 1 else 0.0
+    rate, momentum = float(c[0]), float(c[1]) if len(c) > 1 else 0.0
     return rate, momentum, {"model": undamped, "rate": rate, "momentum": momentum}
+
+
+def _shortened(c: Tensor, curvature: Tensor, group: Group) -> Tensor:
+    """The step kept to the length that momentum builds up from steps of the constraint's."""
+    length = float(c @ curvature @ c)
+    limit = group["constraint"] / (1.0 - group["momentum"]) ** 2
+    return c * (limit / length) ** 0.5 if group["constraint"] and length > limit else c
 
 
 def adapt_damping(
     closure: AbstractClosure, loss: Any, details: dict[str, float], group: Group, step: int
-) -> dict[str, float]:
-    r"""Every five steps compare the loss's fall with the model's, and move the damping.
+) -> bool:
+    r"""Compare the loss's fall with the model's: keep the step or not, and move the damping.
 
-    With :math:`\rho = (L(\theta+\delta) - L(\theta)) / M(\delta)` the damping is divided by
-    :math:`(20/19)^5` where :math:`\rho > 3/4` and multiplied by it where :math:`\rho < 1/4`.
+    With :math:`\rho = (L(\theta+\delta) - L(\theta)) / M(\delta)`, every five steps the damping is
+    multiplied by :math:`(19/20)^5` where :math:`\rho > 3/4` and divided by it where
+    :math:`\rho < 1/4`. A step on which the model promised a fall and the loss rose, or is not
+    finite, is refused, and the damping made four times larger.
 
     Args:
         closure: Of this step's batch; the parameters have been moved.
         loss: Before the step.
-        details: What the model promised.
+        details: What the model promised; ``ratio`` is added.
         group: Whose ``damping`` is moved.
         step: Steps taken.
 
     Returns:
-        The ratio, when it was looked at.
+        Whether the step is kept.
     """
-    if not group["adaptive_damping"] or step % _EVERY or details["model"] == 0:
-        return {}
-    ratio = (float(closure.value()) - float(loss.detach())) / details["model"]
-    if ratio > 0.75:
-        group["damping"] = max(group["damping"] * _FACTOR, 1e-10)
-    elif not ratio >= 0.25:
-        group["damping"] = min(group["damping"] / _FACTOR, 1e10)
-    return {"ratio": ratio}
+    after, before = float(closure.value()), float(loss.detach())
+    promised = details["model"]
+    details["ratio"] = ratio = (after - before) / promised if promised else 1.0
+    slack = 1e-6 * max(abs(before), 1e-6)
+    if not math.isfinite(after) or (promised < 0 and after > before + slack):
+        if group["adaptive_damping"]:
+            group["damping"] = min(group["damping"] * _REFUSED, _MOST)
+        return False
+    if group["adaptive_damping"] and step % _EVERY == 0 and promised < 0:
+        if ratio > 0.75:
+            group["damping"] = max(group["damping"] * _FACTOR, _LEAST)
+        elif ratio < 0.25:
+            group["damping"] = min(group["damping"] / _FACTOR, _MOST)
+    return True
 
 
 def _flat(closure: AbstractClosure, place: dict[int, int], parts: dict[Tensor, Tensor]) -> Tensor:
