@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import mse_loss
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from conformance.subjects import Network, flat
+from thalweg.optim.diagonal_curvature import random_signs
 
 
 Options = dict[str, Any]
@@ -230,3 +233,218 @@ def sam(network: Network, options: Options, steps: int) -> list[Tensor]:
         x = x - options["lr"] * v
         path.append(x)
     return path
+
+
+class Curved(Flat):
+    """The same, with Hutchinson's samples of the dense Hessian, at the method's own probes."""
+
+    def hutchinson(self, x: Tensor, t: int, seed: int) -> Tensor:
+        params = dict(self.model.named_parameters())
+        inputs, targets = self.network.batch(t)
+
+        def loss(theta: Tensor) -> Tensor:
+            parts = theta.split([p.numel() for p in params.values()])
+            shaped = [part.view_as(p) for part, p in zip(parts, params.values(), strict=True)]
+            at = dict(zip(params, shaped, strict=True))
+            return mse_loss(torch.func.functional_call(self.model, at, inputs), targets)
+
+        z = flat(random_signs(list(params.values()), seed))
+        return z * (torch.autograd.functional.hessian(loss, x) @ z)
+
+
+def _block_means(model: torch.nn.Module, sample: Tensor, block: int) -> Tensor:
+    """Each entry replaced by its block's mean, entry by entry."""
+    means, start = [], 0
+    for p in model.parameters():
+        rows = sample[start : start + p.numel()].reshape(-1, p.shape[-1])
+        start += p.numel()
+        for row in rows:
+            for i in range(len(row)):
+                first = i - i % block if block else i
+                means.append(row[first : first + max(block, 1)].mean())
+    return torch.stack(means)
+
+
+def adahessian(network: Network, options: Options, steps: int) -> list[Tensor]:
+    """Algorithm 1 of the paper, the floor in place of epsilon, corrected by the samples seen."""
+    function, path = Curved(network), []
+    x = function.start
+    m, h = torch.zeros_like(x), torch.zeros_like(x)
+    (b1, b2), lr, seen = options["betas"], options["lr"], 0
+    sign = -1.0 if options["maximize"] else 1.0
+    penalty = 0.0 if options["decoupled_weight_decay"] else options["weight_decay"]
+    for t in range(1, steps + 1):
+        g = _regularised(function.grad(x, t - 1), x, options)
+        if (t - 1) % options["interval"] == 0:
+            sample = sign * function.hutchinson(x, t - 1, options["seed"] + seen) + penalty
+            d = _block_means(function.model, sample, options["block_size"])
+            h, seen = b2 * h + (1 - b2) * d**2, seen + 1
+        m = b1 * m + (1 - b1) * g
+        corrected = h / (1 - b2**seen)
+        root = corrected.sqrt().clip(min=options["eps"] * corrected.mean().sqrt())
+        x = _decayed(x, options) - lr * (m / (1 - b1**t)) / root ** options["hessian_power"]
+        path.append(x)
+    return path
+
+
+def sophia(network: Network, options: Options, steps: int) -> list[Tensor]:
+    """Algorithm 3 of the paper with Hutchinson's estimate."""
+    function, path = Curved(network), []
+    x = function.start
+    m, h = torch.zeros_like(x), torch.zeros_like(x)
+    (b1, b2), seen = options["betas"], 0
+    sign = -1.0 if options["maximize"] else 1.0
+    penalty = 0.0 if options["decoupled_weight_decay"] else options["weight_decay"]
+    for t in range(steps):
+        g = _regularised(function.grad(x, t), x, options)
+        m = b1 * m + (1 - b1) * g
+        if t % options["interval"] == 0:
+            estimate = sign * function.hutchinson(x, t, options["seed"] + seen) + penalty
+            h, seen = b2 * h + (1 - b2) * estimate, seen + 1
+        ratio = m / (options["gamma"] * h).clip(min=options["eps"])
+        x = _decayed(x, options) - options["lr"] * ratio.clip(-1, 1)
+        path.append(x)
+    return path
+
+
+def by_parameter(network: Network, options: Options, steps: int, rule: Any) -> list[Tensor]:
+    """A rule on each parameter's gradient; ``rule(state, g, t)`` is its direction."""
+    model, path = network.model(), []
+    states: list[dict[str, Any]] = [{} for _ in model.parameters()]
+    for t in range(1, steps + 1):
+        network.closure(model, t - 1)()
+        with torch.no_grad():
+            for p, state in zip(model.parameters(), states, strict=True):
+                u = rule(state, _regularised(p.grad, p, options), t)
+                p.copy_(_decayed(p, options) - options["lr"] * u)
+        path.append(flat(model.parameters()))
+    return path
+
+
+def _adam(state: Options, g: Tensor, t: int, betas: Any, eps: float) -> Tensor:
+    (b1, b2), zero = betas, torch.zeros_like(g)
+    state["m"] = b1 * state.get("m", zero) + (1 - b1) * g
+    state["v"] = b2 * state.get("v", zero) + (1 - b2) * g**2
+    return state["m"] / (1 - b1**t) / ((state["v"] / (1 - b2**t)).sqrt() + eps)
+
+
+def muon(network: Network, options: Options, steps: int) -> list[Tensor]:
+    """torch's Muon, one step at a time from zero, and Adam's equations for vectors."""
+    names = ("momentum", "nesterov", "ns_steps", "adjust_lr_fn", "eps")
+
+    def rule(state: Options, g: Tensor, t: int) -> Tensor:
+        if g.ndim < 2:
+            return _adam(state, g, t, options["betas"], options["adamw_eps"])
+        if not state:
+            p = state["p"] = torch.nn.Parameter(torch.zeros_like(g))
+            given = {name: options[name] for name in names}
+            state["theirs"] = torch.optim.Muon([p], lr=1.0, weight_decay=0.0, **given)
+        p = state["p"]
+        p.zero_()
+        p.grad = g.detach().clone()
+        state["theirs"].step()
+        return -p.detach().clone()
+
+    return by_parameter(network, options, steps, rule)
+
+
+def _eigenbasis(a: Tensor) -> Tensor:
+    return torch.from_numpy(np.linalg.eigh(a.numpy())[1][:, ::-1].copy())
+
+
+def soap(network: Network, options: Options, steps: int) -> list[Tensor]:
+    """Algorithm 3 of the paper, momentum outside the basis, and a first step that moves."""
+    (b1, b2), eps = options["betas"], options["eps"]
+
+    def refreshed(a: Tensor, q: Tensor, v: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+        order = torch.diag(q.T @ a @ q).argsort(descending=True)
+        return torch.linalg.qr(a @ q[:, order])[0], v.index_select(axis, order)
+
+    def rule(s: Options, g: Tensor, t: int) -> Tensor:
+        limit = options["limit"]
+        if g.ndim < 2 or min(g.shape) > limit:
+            return _adam(s, g, t, options["betas"], eps)
+        inside = [n <= limit for n in g.shape]
+        eyes = [torch.eye(n, dtype=g.dtype) for n in g.shape]
+        grams = [g @ g.T, g.T @ g]
+        if t == 1:
+            s["factors"] = [(1 - b2) * a for a in grams]
+            s["q"] = [
+                _eigenbasis(a) if use else eye
+                for a, use, eye in zip(grams, inside, eyes, strict=True)
+            ]
+            s["m"] = s["v"] = torch.zeros_like(g)
+        left, right = s["q"]
+        turned = left.T @ g @ right
+        eps64 = torch.finfo(g.dtype).eps
+        share = eps64**0.5 if t == 1 else 4 * eps64 * max(g.shape) ** 0.5
+        turned = turned * (turned.abs() > share * turned.abs().max())
+        g = left @ turned @ right.T
+        s["m"] = b1 * s["m"] + (1 - b1) * g
+        s["v"] = b2 * s["v"] + (1 - b2) * turned**2
+        mean = left.T @ s["m"] @ right / (1 - b1**t)
+        u = left @ (mean / ((s["v"] / (1 - b2**t)).sqrt() + eps)) @ right.T
+        if t > 1:
+            s["factors"] = [b2 * a + (1 - b2) * x for a, x in zip(s["factors"], grams, strict=True)]
+            if t % options["interval"] == 0:
+                for axis in (0, 1):
+                    if inside[axis]:
+                        a, q = s["factors"][axis], s["q"][axis]
+                        s["q"][axis], s["v"] = refreshed(a, q, s["v"], axis)
+        return u
+
+    return by_parameter(network, options, steps, rule)
+
+
+def _inverse_root(a: Tensor, root: int, floor: float) -> Tensor:
+    values, vectors = np.linalg.eigh(a.numpy())
+    lifted = np.maximum(values, floor * values.max()) ** (-1 / root)
+    return torch.from_numpy(vectors * lifted @ vectors.T)
+
+
+def shampoo(network: Network, options: Options, steps: int) -> list[Tensor]:
+    """The paper's algorithm tile by tile, with averages, grafting and intervals."""
+    (b1, b2), block, interval = options["betas"], options["block_size"], options["interval"]
+    average = options["statistics"] == "ema"
+
+    def grafted(s: Options, mean: Tensor, g: Tensor, t: int) -> Tensor:
+        kind = options["grafting"]
+        if kind == "adagrad":
+            s["v"] = s.get("v", 0) + g**2
+            return mean / (s["v"].sqrt() + options["eps"])
+        if kind == "adam":
+            s["v"] = b2 * s.get("v", 0) + (1 - b2) * g**2
+            return mean / ((s["v"] / (1 - b2**t)).sqrt() + options["eps"])
+        return mean
+
+    def tile(s: Options, g: Tensor, t: int) -> Tensor:
+        s["m"] = b1 * s.get("m", 0) + (1 - b1) * g
+        mean = s["m"] / (1 - b1**t)
+        length = grafted(s, mean, g, t)
+        if g.ndim == 1 and len(g) > block:
+            return length
+        grams = [g @ g.T, g.T @ g] if g.ndim == 2 else [torch.outer(g, g)]
+        old = s.get("factors", [torch.zeros_like(a) for a in grams])
+        s["factors"] = [
+            (b2 * a + (1 - b2) * x) if average else a + x for a, x in zip(old, grams, strict=True)
+        ]
+        if t <= options["start"]:
+            return length
+        if "roots" not in s or t % interval == 0 or (t < interval and t in {1, 2, 4, 8}):
+            bias = 1 - b2**t if average else 1.0
+            s["roots"] = [
+                _inverse_root(a / bias, 2 * len(grams), options["floor"]) for a in s["factors"]
+            ]
+        u = s["roots"][0] @ mean
+        u = u @ s["roots"][1] if g.ndim == 2 else u
+        return u if options["grafting"] == "none" else u * length.norm() / u.norm()
+
+    def rule(s: Options, g: Tensor, t: int) -> Tensor:
+        if g.ndim == 1 or max(g.shape) <= block:
+            return tile(s, g, t)
+        axis = 0 if g.shape[0] > block else 1  # 4 x 3 and 2 x 4, in halves of two
+        halves = g.split(2, axis)
+        kept = s.setdefault("tiles", [{} for _ in halves])
+        return torch.cat([tile(k, h, t) for k, h in zip(kept, halves, strict=True)], axis)
+
+    return by_parameter(network, options, steps, rule)

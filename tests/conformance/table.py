@@ -58,18 +58,23 @@ class Row:
         """Random options."""
         rng = random.Random(seed)
         options = {name: rng.choice(values) for name, values in self.choices.items()}
-        if options.get("nesterov") and (not options["momentum"] or options["dampening"]):
+        if options.get("nesterov") and (not options["momentum"] or options.get("dampening")):
             options["nesterov"] = False
         return options
 
     @property
     def needs_closure(self) -> bool:
-        return self.cls.needs is Needs.LOSS
+        return self.cls.needs in {Needs.LOSS, Needs.CURVATURE}
+
+    @property
+    def looks(self) -> bool:
+        """Whether it takes products with the Hessian: by differences, from torch's closures."""
+        return self.cls.needs is Needs.CURVATURE
 
     @property
     def evaluations(self) -> int:
-        """How often a step calls the closure."""
-        return int(self.cls.cost.gradients)
+        """How often a step calls torch's closure: twice more for each product, by differences."""
+        return int(self.cls.cost.gradients) + (2 if self.looks else 0)
 
     @property
     def wraps(self) -> bool:
@@ -144,6 +149,25 @@ ROWS: dict[str, Row] = {
         torch_class=torch.optim.Adagrad,
         settings={"lr": 0.1, "lr_decay": 0.01, "initial_accumulator_value": 0.1},
     ),
+    "adahessian": Row(
+        cls=optim.AdaHessian,
+        build=optim.AdaHessian,
+        reference=references.adahessian,
+        choices={
+            "lr": (1e-3, 1e-2),
+            "betas": ((0.9, 0.999), (0.5, 0.9), (0.0, 0.99)),
+            "eps": (0.01, 0.3),
+            "hessian_power": (1.0, 0.5, 0.0),
+            "block_size": (1, 0, 2, 3),
+            "interval": (1, 1, 4),
+            "seed": (0, 3),
+            **_COMMON,
+        },
+        quadratic={"lr": 0.2},
+        rosenbrock={"lr": 1.0},
+        network={"lr": 0.1},
+        settings={"lr": 0.01, "weight_decay": 0.1},
+    ),
     "adam": _adam(optim.Adam, torch.optim.Adam, {**_ADAM, **_COMMON}),
     "adamw": _adam(
         optim.AdamW,
@@ -198,6 +222,26 @@ ROWS: dict[str, Row] = {
         rosenbrock={"lr": 1e-3, "momentum": 0.9},
         network={"lr": 0.1, "momentum": 0.5},
         settings={"lr": 0.05, "momentum": 0.9, "k": 3, "inner_momentum": "interpolate"},
+    ),
+    "muon": Row(
+        cls=optim.Muon,
+        build=optim.Muon,
+        reference=references.muon,
+        choices={
+            "lr": (1e-3, 1e-2),
+            "momentum": (0.95, 0.0, 0.5),
+            "nesterov": (True, False),
+            "ns_steps": (5, 3),
+            "adjust_lr_fn": ("match_rms_adamw", "original", None),
+            "betas": ((0.9, 0.95), (0.0, 0.99)),
+            "eps": (1e-7, 1e-3),
+            "adamw_eps": (1e-8, 1e-3),
+            **_COMMON,
+        },
+        quadratic={"lr": 0.05},
+        rosenbrock={"lr": 0.02, "weight_decay": 0.0},
+        network={"lr": 0.05, "weight_decay": 0.0},
+        settings={"lr": 0.01},
     ),
     "nesterov": Row(
         cls=optim.Nesterov,
@@ -291,6 +335,62 @@ ROWS: dict[str, Row] = {
         torch_class=torch.optim.SGD,
         settings={"lr": 0.05, "momentum": 0.9, "weight_decay": 0.1},
     ),
+    "sophia": Row(
+        cls=optim.Sophia,
+        build=optim.Sophia,
+        reference=references.sophia,
+        choices={
+            "lr": (1e-3, 1e-2),
+            "betas": ((0.965, 0.99), (0.5, 0.9), (0.0, 0.0)),
+            "gamma": (0.01, 1.0),
+            "eps": (1e-12, 0.1),
+            "interval": (1, 4),
+            "seed": (0, 3),
+            **_COMMON,
+        },
+        quadratic={"lr": 0.05, "gamma": 0.5},
+        rosenbrock={"lr": 0.01},
+        network={"lr": 0.02, "gamma": 0.1},
+        settings={"lr": 0.01, "interval": 1, "weight_decay": 0.1},
+    ),
+    "shampoo": Row(
+        cls=optim.Shampoo,
+        build=optim.Shampoo,
+        reference=references.shampoo,
+        choices={
+            "lr": (1e-3, 1e-2),
+            "betas": ((0.9, 0.999), (0.5, 0.9), (0.0, 0.99)),
+            "eps": (1e-8, 1e-3),
+            "grafting": ("adam", "adagrad", "sgd", "none"),
+            "interval": (1, 3, 10),
+            "block_size": (1024, 3),
+            "statistics": ("ema", "sum"),
+            "floor": (1e-4, 1e-2),
+            "start": (0, 4),
+            **_COMMON,
+        },
+        quadratic={"lr": 0.05},
+        rosenbrock={"lr": 0.02},
+        network={"lr": 0.02},
+        settings={"lr": 0.01, "interval": 4, "weight_decay": 0.1, "floor": 1e-3},
+    ),
+    "soap": Row(
+        cls=optim.SOAP,
+        build=optim.SOAP,
+        reference=references.soap,
+        choices={
+            "lr": (1e-3, 1e-2),
+            "betas": ((0.95, 0.95), (0.5, 0.9)),
+            "eps": (1e-8, 1e-3),
+            "interval": (1, 3, 10),
+            "limit": (3, 0),
+            **_COMMON,
+        },
+        quadratic={"lr": 0.05},
+        rosenbrock={"lr": 0.02, "weight_decay": 0.0},
+        network={"lr": 0.02},
+        settings={"lr": 0.01, "interval": 4, "weight_decay": 0.1},
+    ),
     "weight-averaging": Row(
         cls=WeightAveraging,
         build=partial(optim.create, "weight-averaging", inner="sgd"),
@@ -365,6 +465,40 @@ WRAPPED: dict[str, Row] = {
 }
 CASES: dict[str, Row] = {**ROWS, **WRAPPED}
 
+
+@dataclass(frozen=True)
+class Modelled:
+    """A method that needs a model (its layers, or its outputs), so that ``build`` takes one.
+
+    The generic tests hand bare parameters and gradients to a method; these have their own, in
+    ``test_modelled.py``.
+    """
+
+    cls: type[Optimizer]
+    build: Build
+    network: Options
+    settings: Options = field(default_factory=dict)
+
+
+def _natural(model: Any, **options: Any) -> Any:
+    return optim.NaturalGradient(model.parameters(), **options)
+
+
+MODELLED: dict[str, Modelled] = {
+    "kfac": Modelled(
+        optim.KFAC,
+        optim.KFAC,
+        network={"lr": 0.05},
+        settings={"lr": 0.05, "intervals": (2, 3), "weight_decay": 0.1},
+    ),
+    "natural-gradient": Modelled(
+        optim.NaturalGradient,
+        _natural,
+        network={"lr": 0.3, "damping": 0.01},
+        settings={"lr": 0.5, "options": optim.NaturalOptions(solver="cg", iterations=5)},
+    ),
+}
+
 # Values that each hyper-parameter must refuse.
 _NUMBERS = (float("nan"), -1.0, float("inf"), "0.1", None, True)
 BAD: dict[str, tuple[Any, ...]] = {
@@ -403,6 +537,25 @@ BAD: dict[str, tuple[Any, ...]] = {
     "rho": _NUMBERS,
     "eta": _NUMBERS,
     "adaptive": ("yes", 1, None),
+    "hessian_power": (*_NUMBERS, 1.5),
+    "block_size": (-1, 1.5, None, True),
+    "interval": (0, -1, 1.5, None, True),
+    "seed": (-1, 1.5, None, True),
+    "gamma": (*_NUMBERS, 0.0),
+    "estimator": ("gnb", None, 3),
+    "differences": ("yes", 1, None),
+    "limit": (-1, 1.5, None, True),
+    "shampoo.block_size": (0, -1, 1.5, None, True),
+    "floor": (*_NUMBERS, 0.0, 1.0),
+    "statistics_interval": (0, -1, 1.5, None, True),
+    "grafting": ("adamw", None, 3),
+    "statistics": ("mean", None, 3),
+    "ns_steps": (0, 100, 1.5, None, True),
+    "ns_coefficients": (3.0, (1.0, 2.0), (1.0, 2.0, float("nan"))),
+    "ns_dtype": ("float16", None, torch.float32),
+    "adjust_lr_fn": ("spectral", 1),
+    "adamw_eps": _NUMBERS,
+    "use_muon": ("yes", 1),
 }
 
 

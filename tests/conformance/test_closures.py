@@ -66,11 +66,15 @@ def test_an_objectives_closure_is_backward_then_step(name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_closures_of_both_kinds_make_the_same_path(name):
+    # Torch's closures give products with the Hessian by differences.
+    error = 1e-6 if CASES[name].looks else 0.0
+    close = {"rtol": error, "atol": error}
     model, other = NETWORK.model(), NETWORK.model()
     first, second = made(name, model.parameters()), made(name, other.parameters())
     for t in range(6):
-        assert first.step(NETWORK.closure(model, t)) == second.step(NETWORK.torch_closure(other, t))
-    assert torch.equal(flat(model.parameters()), flat(other.parameters()))
+        given = first.step(NETWORK.closure(model, t))
+        torch.testing.assert_close(given, second.step(NETWORK.torch_closure(other, t)), **close)
+    torch.testing.assert_close(flat(model.parameters()), flat(other.parameters()), **close)
 
 
 @pytest.mark.parametrize("name", [n for n, row in ROWS.items() if row.needs_closure])

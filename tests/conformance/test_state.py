@@ -136,6 +136,8 @@ def test_a_group_added_later_steps_as_one_given_first(name):
 @pytest.mark.parametrize("name", CASES)
 def test_a_group_added_mid_run_starts_fresh(name):
     row = CASES[name]
+    if name == "adahessian":
+        pytest.skip("what counts as small curvature is measured over all groups")
     model = NETWORK.model()
     optimizer = row.build(model[0].parameters(), **row.settings)
     NETWORK.walk(optimizer, model, 5)

@@ -85,6 +85,28 @@ def delta_bar_delta_inputs(device, dtype=None):
     return [OptimizerInput(params=None, kwargs=o, desc=str(o)) for o in options]
 
 
+def adahessian_inputs(device, dtype):
+    options = [
+        {"lr": 0.01},
+        {"lr": torch.tensor(0.01), "betas": (0.5, 0.9), "hessian_power": 0.5},
+        {"lr": 0.01, "weight_decay": 0.1, "block_size": 2},
+        {"lr": 0.01, "weight_decay": 0.1, "decoupled_weight_decay": False, "interval": 3},
+        {"lr": 0.01, "l1": 0.01, "maximize": True},
+    ]
+    return [OptimizerInput(params=None, kwargs=o, desc=str(o)) for o in options]
+
+
+def sophia_inputs(device, dtype):
+    options = [
+        {},
+        {"lr": torch.tensor(0.01), "betas": (0.5, 0.9), "gamma": 1.0},
+        {"weight_decay": 0.1, "interval": 2},
+        {"weight_decay": 0.1, "decoupled_weight_decay": False, "maximize": True},
+        {"l1": 0.01},
+    ]
+    return [OptimizerInput(params=None, kwargs=o, desc=str(o)) for o in options]
+
+
 def errors(device, dtype):
     """Torch's error inputs whose message is torch's own, and one of ours."""
     theirs = machinery.get_error_inputs_for_all_optims(device, dtype)
@@ -112,6 +134,8 @@ def info(cls, source, **options):
 
 
 OURS = [
+    info(optim.AdaHessian, adahessian_inputs, step_requires_closure=True),
+    info(optim.Sophia, sophia_inputs, step_requires_closure=True),
     info(optim.Adagrad, inputs(machinery.optim_inputs_func_adagrad)),
     info(optim.Adam, inputs(machinery.optim_inputs_func_adam)),
     info(optim.AdamW, inputs(machinery.optim_inputs_func_adamw)),

@@ -8,6 +8,7 @@ the caller can keep what it had.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -55,7 +56,7 @@ def eigen(matrices: Tensor) -> Eigen:
     """
     if matrices.ndim < 2 or matrices.shape[-1] != matrices.shape[-2]:
         raise bad_argument("eigen", "matrices", tuple(matrices.shape), "of shape ...nn")
-    flat = matrices.reshape(-1, *matrices.shape[-2:])
+    flat = matrices.reshape(math.prod(matrices.shape[:-2]), *matrices.shape[-2:])
     good = flat.isfinite().flatten(1).all(1)
     if bool(good.all()):
         found = _decomposed(flat)
@@ -74,7 +75,7 @@ def eigen(matrices: Tensor) -> Eigen:
     return _shaped(Eigen(values, vectors, good), matrices)
 
 
-def inverse_root(matrices: Tensor, root: float, floor: float = 1e-6) -> tuple[Tensor, Tensor]:
+def inverse_root(matrices: Tensor, root: float, floor: float = 1e-4) -> tuple[Tensor, Tensor]:
     r"""The inverse root :math:`A^{-1/p}` of each matrix, with small eigenvalues lifted.
 
     .. math::

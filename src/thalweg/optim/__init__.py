@@ -19,6 +19,8 @@ from thalweg.optim.kfac import KFAC
 from thalweg.optim.kfac_factors import KFACOptions
 from thalweg.optim.lookahead import Lookahead
 from thalweg.optim.metadata import Common, Cost, CurvatureCommon, Needs, Range, Reference, Slot
+from thalweg.optim.muon import Muon, muon_groups
+from thalweg.optim.natural_gradient import NaturalGradient, NaturalOptions
 from thalweg.optim.nesterov import Nesterov
 from thalweg.optim.projected_gradient import ProjectedGradient
 from thalweg.optim.rmsprop import RMSprop
@@ -26,7 +28,10 @@ from thalweg.optim.rprop import Rprop
 from thalweg.optim.sam import SAM
 from thalweg.optim.seams import Path, Piece, Point, Ray, StepInfo
 from thalweg.optim.sgd import SGD
+from thalweg.optim.shampoo import Shampoo
+from thalweg.optim.soap import SOAP
 from thalweg.optim.sophia import Sophia
+from thalweg.optim.structured import AbstractStructured
 from thalweg.optim.wrapper import AbstractWrapper
 
 
@@ -34,8 +39,10 @@ __all__ = [
     "KFAC",
     "SAM",
     "SGD",
+    "SOAP",
     "AbstractFirstOrder",
     "AbstractOptimizer",
+    "AbstractStructured",
     "AbstractWrapper",
     "AdaHessian",
     "Adagrad",
@@ -49,6 +56,9 @@ __all__ = [
     "Entry",
     "KFACOptions",
     "Lookahead",
+    "Muon",
+    "NaturalGradient",
+    "NaturalOptions",
     "Needs",
     "Nesterov",
     "Path",
@@ -60,11 +70,13 @@ __all__ = [
     "Ray",
     "Reference",
     "Rprop",
+    "Shampoo",
     "Slot",
     "Sophia",
     "StepInfo",
     "WeightAveraging",
     "catalogue",
     "create",
+    "muon_groups",
     "resolve",
 ]

@@ -47,7 +47,8 @@ class Entry:
     @property
     def state(self) -> str:
         """The tensors kept beside each parameter at the defaults."""
-        return ", ".join(slot.name for slot in self.cls.slots if slot.when is None) or "none"
+        named = ", ".join(slot.name for slot in self.cls.slots if slot.when is None)
+        return getattr(self.cls, "kept", named) or "none"
 
     @property
     def cost(self) -> Cost:

@@ -7,7 +7,19 @@ from enum import Enum
 from typing import TypedDict, final
 
 
-__all__ = ["Common", "Cost", "CurvatureCommon", "Needs", "Range", "Reference", "Slot"]
+__all__ = [
+    "Common",
+    "Cost",
+    "CurvatureCommon",
+    "MuonCommon",
+    "Needs",
+    "Range",
+    "Reference",
+    "SOAPCommon",
+    "ShampooCommon",
+    "Slot",
+    "StructuredCommon",
+]
 
 
 @final
@@ -130,7 +142,12 @@ class Common(TypedDict, total=False):
 
 
 class CurvatureCommon(TypedDict, total=False):
-    """The options of :class:`Common`, and the ``seed`` of the probes that look at curvature."""
+    """The options of :class:`Common`, and how curvature is looked at.
+
+    ``seed`` is that of the probes. ``differences`` takes each product with the Hessian as one
+    difference of gradients instead of by differentiating twice: a look costs one more gradient, not
+    two, and sees the curvature between here and a point half a per cent away.
+    """
 
     l1: float
     decoupled_weight_decay: bool
@@ -138,3 +155,50 @@ class CurvatureCommon(TypedDict, total=False):
     foreach: bool | None
     compile: bool
     seed: int
+    differences: bool
+
+
+class StructuredCommon(TypedDict, total=False):
+    """The options of :class:`Common` that methods with matrices beside a parameter take."""
+
+    l1: float
+    decoupled_weight_decay: bool
+    maximize: bool
+    foreach: bool | None
+
+
+class MuonCommon(TypedDict, total=False):
+    """The options of :class:`StructuredCommon`, and those of Muon that are seldom changed."""
+
+    l1: float
+    decoupled_weight_decay: bool
+    maximize: bool
+    foreach: bool | None
+    ns_coefficients: tuple[float, float, float]
+    ns_dtype: str
+    eps: float
+    adamw_eps: float
+    use_muon: bool | None
+
+
+class ShampooCommon(TypedDict, total=False):
+    """The options of :class:`StructuredCommon`, and those of Shampoo that are seldom changed."""
+
+    l1: float
+    decoupled_weight_decay: bool
+    maximize: bool
+    foreach: bool | None
+    statistics: str
+    statistics_interval: int
+    floor: float
+    start: int
+
+
+class SOAPCommon(TypedDict, total=False):
+    """The options of :class:`StructuredCommon`, and SOAP's that is seldom changed."""
+
+    l1: float
+    decoupled_weight_decay: bool
+    maximize: bool
+    foreach: bool | None
+    statistics_interval: int
