@@ -154,32 +154,35 @@ class Closure(AbstractClosure):
         """Do what a call does, and keep what is needed for products with the Hessian."""
         loss, gradient, _ = self.with_gradient()
         for p, g in zip(self.params, gradient, strict=True):
-            p.grad = g.detach().clone()
+            p.grad = None if g is None else g.detach().clone()
         return loss, self.products_of(gradient)
 
-    def with_gradient(self) -> tuple[Tensor, tuple[Tensor, ...], float]:
-        """One live forward and backward whose gradient has a graph, and the weight in a sum."""
+    def with_gradient(self) -> tuple[Tensor, tuple[Tensor | None, ...], float]:
+        """One live forward and backward whose gradient has a graph, and the weight in a sum.
+
+        Parameters that the loss does not use have no gradient, as after ``backward()``.
+        """
         settle, self._called = not self._called, True
         with torch.enable_grad(), self.ledger.charge(forward=1, backward=1):
             loss, weight = self.program.twice(settle=settle)
             _check_depends(loss)
             leaves = list(self.params)
-            gradient = torch.autograd.grad(loss, leaves, create_graph=True, materialize_grads=True)
+            gradient = torch.autograd.grad(loss, leaves, create_graph=True, allow_unused=True)
         return loss.detach(), gradient, weight
 
-    def products_of(self, gradient: Sequence[Tensor]) -> Products:
+    def products_of(self, gradient: Sequence[Tensor | None]) -> Products:
         """Products with the Hessian through a gradient that has a graph."""
         leaves = list(self.params)
-        moving = [i for i, g in enumerate(gradient) if g.requires_grad]
+        moving = [(i, g) for i, g in enumerate(gradient) if g is not None and g.requires_grad]
 
         def product(v: Vector) -> Vector:
             if not moving:
                 return v.zeros_like()
             with self.ledger.charge(product=1):
                 parts = torch.autograd.grad(
-                    [gradient[i] for i in moving],
+                    [g for _, g in moving],
                     leaves,
-                    [v[i] for i in moving],
+                    [v[i] for i, _ in moving],
                     retain_graph=True,
                     materialize_grads=True,
                 )
@@ -294,10 +297,12 @@ class Risk(AbstractClosure):
         shares = [weight / total for _, _, weight in looks]
         made = [c.products_of(g) for c, (_, g, _) in zip(self.closures, looks, strict=True)]
         for i, p in enumerate(self.params):
-            p.grad = torch.zeros_like(p)
-            for (_, gradient, _), share in zip(looks, shares, strict=True):
-                if share > 0:
-                    p.grad.add_(gradient[i].detach(), alpha=share)
+            parts = [(g[i], share) for (_, g, _), share in zip(looks, shares, strict=True)]
+            used = [(part, share) for part, share in parts if part is not None and share > 0]
+            total_gradient = torch.zeros_like(p)
+            for part, share in used:
+                total_gradient.add_(part.detach(), alpha=share)
+            p.grad = total_gradient if used else None
 
         def product(v: Vector) -> Vector:
             total_product = v.zeros_like()

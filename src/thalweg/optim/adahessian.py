@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Unpack, final
 import torch
 from torch import Tensor
 
-from thalweg.errors import FRACTION, NON_NEGATIVE, PROBABILITY, Domain, integer_from, pair_of
-from thalweg.optim.diagonal_curvature import AbstractDiagonalCurvature, Samples, hutchinson
+from thalweg.errors import FRACTION, POSITIVE, PROBABILITY, Domain, integer_from, pair_of
+from thalweg.optim.diagonal_curvature import AbstractDiagonalCurvature, Samples
 from thalweg.optim.metadata import Cost, CurvatureCommon, Range, Reference, Slot
 from thalweg.optim.seams import Group, Quotient
 
@@ -30,7 +30,7 @@ class AdaHessian(AbstractDiagonalCurvature):
             \frac{m_t / (1-\beta_1^t)}{\max(\bar D_u, \epsilon s)^k} .
 
     u counts the samples of curvature, t the steps: they differ where ``interval`` is above 1. The
-    floor is relative: s is the root mean square of :math:`\bar D` over the group, so that a
+    floor is relative: s is the root mean square of :math:`\bar D` over all parameters, so that a
     coordinate without curvature moves as one of :math:`\epsilon` times the usual curvature would,
     never by a division by zero (where all curvature is zero, by the gradient itself).
 
@@ -38,7 +38,7 @@ class AdaHessian(AbstractDiagonalCurvature):
         params: Parameters, groups or named parameters.
         lr: :math:`\eta` >= 0; default 0.15, the paper's.
         betas: :math:`(\beta_1, \beta_2)`, each in [0, 1); default (0.9, 0.999), the paper's.
-        eps: :math:`\epsilon` >= 0, the floor relative to s; default 0.01.
+        eps: :math:`\epsilon` > 0, the floor relative to s; default 0.01.
         hessian_power: k in [0, 1]: 0 is gradient descent with momentum, 1 (default) divides by the
             curvature.
         block_size: b >= 1: vectors and matrices share the mean of each b neighbouring samples
@@ -80,7 +80,7 @@ class AdaHessian(AbstractDiagonalCurvature):
     space: ClassVar[dict[str, Range]] = {"lr": Range(1e-3, 1.0)}
     hyperparameters: ClassVar[dict[str, Domain]] = {
         "betas": pair_of(FRACTION),
-        "eps": NON_NEGATIVE,
+        "eps": POSITIVE,
         "hessian_power": PROBABILITY,
         "block_size": integer_from(0),
     }
@@ -118,19 +118,31 @@ class AdaHessian(AbstractDiagonalCurvature):
         self, closure: Callable[[], Any], params: Sequence[Tensor], seed: int
     ) -> tuple[Any, Samples]:
         """One Hutchinson sample."""
-        return hutchinson(type(self).__name__, closure, params, self.call, seed)
+        return self.hutchinson(closure, params, seed)
 
     def absorb(self, sample: Tensor, average: Tensor, count: int, group: Group) -> None:
         """The corrected average moves by the share that a bias-corrected one gives its newest."""
         beta2 = group["betas"][1]
         newest = (1 - beta2) / (1 - beta2**count)
-        average.lerp_(spatial_mean(sample, group["block_size"]).square(), newest)
+        mean = spatial_mean(sample, group["block_size"])
+        if mean.is_complex():
+            mean, average = torch.view_as_real(mean), torch.view_as_real(average)
+        average.lerp_(mean.square(), newest)
+
+    def looked(self) -> None:
+        """Measure the mean of all averages: what "small" is measured by."""
+        held = [slots["exp_hessian_diag_sq"] for slots in self.state.values() if "samples" in slots]
+        real = [torch.view_as_real(a) if a.is_complex() else a for a in held if a.numel()]
+        sums = [a.sum(dtype=torch.promote_types(a.dtype, torch.float32)) for a in real]
+        total = float(torch.stack([s.to(sums[0]) for s in sums]).sum()) if sums else 0.0
+        for group in self.param_groups:
+            group["scale"] = total / max(1, sum(a.numel() for a in real))
 
     def update(self, grad: Any, param: Any, state: Any, group: Group) -> Quotient:
         """The rule."""
         del param
         mean = state.exp_avg.lerp_(grad, 1 - group["betas"][0])
-        floor = group["eps"] * group["scale"] ** 0.5 or 1.0
+        floor = group["eps"] * group["scale"] ** 0.5 if group["scale"] else 1.0
         curvature = state.exp_hessian_diag_sq.sqrt().clamp_min_(floor)
         power = group["hessian_power"]
         return Quotient(

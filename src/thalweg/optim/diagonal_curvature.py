@@ -1,21 +1,23 @@
-r"""The lifecycle of methods that scale each coordinate by an estimate of its own curvature.
+"""First-order rules that also keep an average of the curvature's diagonal.
 
-Every ``interval`` steps the method looks at the curvature and takes one sample of its diagonal into
-a running average; in between, its step costs what a first-order step costs. The average has its own
-count: its bias is corrected by the samples that it has seen, not by the steps.
+Every ``interval`` steps such a method looks at the curvature and takes one sample of its diagonal
+into a running average; in between, its step costs what a first-order step costs. The average has
+its own count: its bias is corrected by the samples that it has seen, not by the steps.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from thalweg.errors import Domain, NonFiniteError, integer_from
-from thalweg.objective import AbstractClosure
+from thalweg.errors import FLAG, Domain, NonFiniteError, integer_from
+from thalweg.objective import AbstractClosure, Closure, CrossEntropy
 from thalweg.optim.first_order import AbstractFirstOrder
 from thalweg.optim.metadata import CurvatureCommon, Needs
 from thalweg.optim.products import look
@@ -23,13 +25,21 @@ from thalweg.optim.seams import Group, Point
 from thalweg.vectors import Vector
 
 
-__all__ = ["AbstractDiagonalCurvature", "hutchinson", "sampled_labels"]
+__all__ = ["AbstractDiagonalCurvature", "hutchinson", "random_signs", "squared_scores"]
 
 Samples = list[Tensor]
+Pairs = list[tuple[Group, Tensor]]
+
+# The index that torch's cross-entropy leaves out by default: no class has it.
+_LEFT_OUT = -100
 
 
 class AbstractDiagonalCurvature(AbstractFirstOrder):
     """A first-order rule beside a slot of curvature, refreshed every ``interval`` steps.
+
+    A group keeps the steps since its last look; a parameter keeps the count of its samples. One
+    that has none yet when its first gradient comes (it was frozen, or no loss used it) brings the
+    next look forward.
 
     Args:
         params: Parameters, groups or named parameters, as torch takes them.
@@ -45,10 +55,11 @@ class AbstractDiagonalCurvature(AbstractFirstOrder):
     hyperparameters: ClassVar[dict[str, Domain]] = {
         "interval": integer_from(1),
         "seed": integer_from(0),
+        "differences": FLAG,
     }
 
     def __init__(self, params: Any, defaults: Group, common: CurvatureCommon) -> None:
-        super().__init__(params, {"seed": 0, "scale": 0.0, **defaults}, common)
+        super().__init__(params, {"seed": 0, "differences": False, **defaults}, common)
 
     @abstractmethod
     def sample(
@@ -65,62 +76,75 @@ class AbstractDiagonalCurvature(AbstractFirstOrder):
     def curvature_slot(self) -> str:
         """The name of the slot that holds the average."""
 
+    @abstractmethod
+    def looked(self) -> None:
+        """What else there is to do after a look."""
+
     def evaluate(self, closure: Callable[[], Any] | None) -> Point:
         """Call the closure; where it is time, look at the curvature with it."""
         pairs = [(g, p) for g in self.param_groups for p in g["params"] if p.requires_grad]
-        if closure is None or not self._due(pairs):
-            return Point(self.call(closure), closure, self.param_groups)
-        params = [p for _, p in pairs]
-        first = self.param_groups[0]
-        loss, samples = self.sample(closure, params, first["seed"] + self._samples_seen(pairs))
-        if not Vector(samples).isfinite():
-            raise NonFiniteError(
-                f"{type(self).__name__}.step(): the curvature is NaN or infinite at call "
-                f"{self._calls} of step(); the parameters are as they were before it."
-            )
+        due = any(g.get("waited", g["interval"]) + 1 >= g["interval"] for g, _ in pairs)
+        loss = None if due else self.call(closure)
+        if closure is None or not (due or self._unsampled(pairs)):
+            for group in self.param_groups:
+                group["waited"] = group.get("waited", 0) + 1
+            return Point(loss, closure, self.param_groups)
+        seen = [int(self.state[p]["samples"]) for _, p in pairs if "samples" in self._of(p)]
+        seed = self.param_groups[0]["seed"] + max(seen, default=0)
+        loss, samples = self.sample(closure, [p for _, p in pairs], seed)
+        if any(p.grad is not None and p.grad.is_sparse for _, p in pairs):
+            return Point(loss, closure, self.param_groups)  # which is refused there
+        self._check(samples)
         for (group, p), sample in zip(pairs, samples, strict=True):
-            self._take(p, sample, group)
+            if p.grad is not None:
+                self._take(p, sample, group)
         for group in self.param_groups:
-            group["scale"] = self._scale(group)
+            group["waited"] = 0
+        self.looked()
         return Point(loss, closure, self.param_groups)
 
-    @final
-    def _due(self, pairs: list[tuple[Group, Tensor]]) -> bool:
-        """Whether any parameter has waited for its interval, or has no estimate yet."""
-        for group, p in pairs:
-            stored = self.state.get(p, {})
-            if "samples" not in stored or int(stored["waited"]) + 1 >= group["interval"]:
-                return True
-        for _, p in pairs:
-            self.state[p]["waited"] += 1
-        return False
+    def _of(self, p: Tensor) -> Group:
+        return self.state.get(p, {})  # where indexing would make it
 
-    @final
-    def _samples_seen(self, pairs: list[tuple[Group, Tensor]]) -> int:
-        return max((int(self.state.get(p, {}).get("samples", 0)) for _, p in pairs), default=0)
+    def _unsampled(self, pairs: Pairs) -> bool:
+        """Whether a parameter that has a gradient now has no estimate yet."""
+        return any(p.grad is not None and "samples" not in self._of(p) for _, p in pairs)
 
-    @final
+    def _check(self, samples: Samples) -> None:
+        """Refuse curvature that is not finite, or whose square is not."""
+        filled = [s for s in samples if s.numel()]
+        device = filled[0].device if filled else None
+        shares = [
+            s.abs().amax().float().to(device) / torch.finfo(s.dtype).max ** 0.5 for s in filled
+        ]
+        if shares and not bool((torch.stack(shares) < 1.0).all()):  # asked of the device once
+            raise NonFiniteError(
+                f"{type(self).__name__}.step(): the curvature is NaN, infinite or too large to be "
+                f"squared in {filled[0].dtype} at call {self._calls} of step(); the parameters are "
+                "as they were before it."
+            )
+
     def _take(self, p: Tensor, sample: Tensor, group: Group) -> None:
         stored = self.state[p]
         if group["weight_decay"] and not group["decoupled_weight_decay"]:
-            sample = sample + group["weight_decay"]  # the penalty's own second derivative
+            # The penalty's own second derivative, the same in both parts of a complex number.
+            unit = complex(1, 1) if sample.is_complex() else 1.0
+            sample = sample + group["weight_decay"] * unit
         if self.curvature_slot not in stored:
             stored[self.curvature_slot] = torch.zeros_like(p, memory_format=torch.preserve_format)
-        count = int(stored.get("samples", 0)) + 1
-        stored["samples"] = torch.tensor(float(count))
-        stored["waited"] = torch.tensor(0.0)
-        self.absorb(sample, stored[self.curvature_slot], count, group)
+        # A number: torch would round a tensor to the parameter's type when a checkpoint is loaded.
+        stored["samples"] = int(stored.get("samples", 0)) + 1
+        self.absorb(sample, stored[self.curvature_slot], stored["samples"], group)
 
     @final
-    def _scale(self, group: Group) -> float:
-        """The mean size of the slot's entries over the group: what "small" is measured by."""
-        total, entries = 0.0, 0
-        for p in group["params"]:
-            average = self.state.get(p, {}).get(self.curvature_slot)
-            if average is not None and average.numel():
-                total += float(average.abs().sum(dtype=torch.float64))
-                entries += average.numel()
-        return total / entries if entries else 0.0
+    def hutchinson(
+        self, closure: Callable[[], Any], params: Sequence[Tensor], seed: int
+    ) -> tuple[Any, Samples]:
+        """The loss, and one Hutchinson sample of what is minimised (where maximising, of -f)."""
+        name, one_sided = type(self).__name__, self.param_groups[0]["differences"]
+        loss, samples = hutchinson(name, closure, params, self.call, seed, one_sided)
+        climbs = {id(p) for g in self.param_groups if g["maximize"] for p in g["params"]}
+        return loss, [-s if id(p) in climbs else s for p, s in zip(params, samples, strict=True)]
 
 
 def hutchinson(
@@ -129,6 +153,7 @@ def hutchinson(
     params: Sequence[Tensor],
     call: Callable[[Any], Any],
     seed: int,
+    differences: bool = False,
 ) -> tuple[Any, Samples]:
     r"""One Hutchinson sample :math:`z \odot H z` of the Hessian's diagonal, z of random signs.
 
@@ -138,52 +163,97 @@ def hutchinson(
         params: The parameters.
         call: How the optimizer calls a closure.
         seed: Of the signs.
+        differences: Whether H z is taken as one difference of gradients.
 
     Returns:
         The loss, and a tensor for each parameter.
     """
-    seen = look(name, closure, params, call)
-    generator = torch.Generator().manual_seed(seed)
-    signs = [_signs(p, generator) for p in params]
+    seen = look(name, closure, params, call, differences)
+    signs = random_signs(params, seed)
     product = seen.product(Vector(signs))
-    return seen.loss, [z * hz for z, hz in zip(signs, product, strict=True)]
+    samples = [
+        torch.view_as_complex(torch.view_as_real(z) * torch.view_as_real(hz))
+        if z.is_complex()
+        else z * hz
+        for z, hz in zip(signs, product, strict=True)
+    ]
+    return seen.loss, samples
 
 
-def sampled_labels(
-    closure: AbstractClosure, params: Sequence[Tensor], seed: int
-) -> tuple[Samples, float]:
-    r"""The gradient at labels drawn from the model's own prediction, and the samples it averages.
+def random_signs(params: Sequence[Tensor], seed: int) -> list[Tensor]:
+    """Entries of +1 and -1 for each parameter, both parts of a complex number apart.
+
+    The bits are drawn on the CPU, eight to a byte: one seed gives the same signs on every device,
+    and little is carried there.
 
     Args:
-        closure: One of ours, with a loss of a known kind.
+        params: The parameters.
+        seed: Of the bits.
+
+    Returns:
+        A tensor like each parameter.
+
+    Example:
+        >>> random_signs([torch.zeros(4)], seed=3)[0].abs()
+        tensor([1., 1., 1., 1.])
+    """
+    generator = torch.Generator().manual_seed(seed)
+    table = 2.0 * ((torch.arange(256)[:, None] >> torch.arange(8)) & 1) - 1.0
+    signs: list[Tensor] = []
+    for p in params:
+        count = p.numel() * (2 if p.is_complex() else 1)
+        words = torch.empty((count + 63) // 64, dtype=torch.int64)
+        chosen = words.random_(-(2**63), None, generator=generator).view(torch.uint8)
+        real = p.real.dtype if p.is_complex() else p.dtype
+        rows = F.embedding(chosen.to(p.device).int(), table.to(p.device, real))
+        drawn = rows.view(-1)[:count]
+        pairs = torch.view_as_complex(drawn.view(-1, 2)) if p.is_complex() else drawn
+        signs.append(pairs.view(p.shape))
+    return signs
+
+
+def squared_scores(closure: AbstractClosure, params: Sequence[Tensor], seed: int) -> Samples:
+    r"""One Gauss-Newton-Bartlett sample of the diagonal of the generalised Gauss-Newton matrix.
+
+    With g the gradient at labels drawn from the model's own prediction it is :math:`c\, g \odot g`
+    for a mean over c, and :math:`g \odot g` for a sum: labels are independent and g has mean zero,
+    so that nothing but the diagonal remains on average.
+
+    Args:
+        closure: One of ours, with a loss of a known kind and without weights.
         params: The parameters.
         seed: Of the labels.
 
     Returns:
-        A tensor for each parameter, and the count.
+        A tensor for each parameter; zeros where the closure does not have it.
     """
     place = {id(p): i for i, p in enumerate(closure.params)}
     total = [torch.zeros_like(p) for p in params]
-    weight = 0.0
+    counted = 0.0
     for k, batch in enumerate(closure.still(borrow=True).batches):
-        loss_fn = batch.loss_fn
-        assert loss_fn is not None
         generator = torch.Generator(params[0].device).manual_seed(seed + 104_729 * k)
-        with torch.enable_grad(), batch.ledger.charge(backward=1):
-            outputs, targets = batch.outputs()
-            labels = loss_fn.sample(outputs, targets, generator)
-            leaves = list(batch.params)
-            grads = torch.autograd.grad(loss_fn(outputs, labels), leaves, materialize_grads=True)
-        count = loss_fn.count(outputs, targets)
-        share = 1.0 if loss_fn.reduction == "sum" else count
-        weight += count
+        gradient, count = _score(batch, generator)
+        counted += count
         for p, sum_ in zip(params, total, strict=True):
-            if id(p) in place:
-                sum_.add_(grads[place[id(p)]], alpha=share)
-    return [part / weight for part in total], weight
+            if id(p) in place and count:
+                sum_.add_(gradient[place[id(p)]], alpha=1.0 if closure.summed else count)
+    scale = 1.0 if closure.summed else 1.0 / max(counted, 1.0)
+    return [scale * part.square() for part in total]
 
 
-def _signs(p: Tensor, generator: torch.Generator) -> Tensor:
-    """Random signs, drawn on the CPU: one seed gives the same on every device."""
-    drawn = torch.empty(p.shape).bernoulli_(0.5, generator=generator)
-    return drawn.mul_(2).sub_(1).to(p)
+def _score(batch: Closure, generator: torch.Generator) -> tuple[Sequence[Tensor], float]:
+    """The gradient at drawn labels, and the count over which it is a mean."""
+    with torch.enable_grad(), batch.ledger.charge(backward=1):
+        outputs, targets = batch.outputs()
+        loss = batch.loss_fn
+        assert loss is not None
+        score = loss
+        if isinstance(loss, CrossEntropy):  # smoothing is no part of a likelihood
+            score = CrossEntropy(partial(F.cross_entropy, reduction=loss.reduction), loss.reduction)
+        labels = score.sample(outputs, None, generator)
+        if isinstance(loss, CrossEntropy) and not targets.is_floating_point():
+            # The index that the loss leaves out may be a class, and may be drawn.
+            labels = labels.masked_fill(targets == loss.ignore_index, _LEFT_OUT)
+        leaves = list(batch.params)
+        gradient = torch.autograd.grad(score(outputs, labels), leaves, materialize_grads=True)
+    return gradient, loss.count(outputs, targets)

@@ -22,6 +22,7 @@ from thalweg.optim.seams import Group, Point, StepInfo
 __all__ = ["NaturalGradient", "NaturalOptions"]
 
 _ENTRIES = 2**27  # of the matrix of rows at most
+_ROWS = 256  # more rows than this are dearer to solve with than products are
 _STEPS = 7919  # between the seeds of two steps' draws
 
 
@@ -33,7 +34,7 @@ class NaturalOptions:
     Args:
         samples: Draws of labels for the Monte-Carlo Fisher matrix.
         solver: ``"samples"`` (exactly, in the space of samples), ``"cg"``, or ``"auto"``: the first
-            where there are fewer rows than parameters and samples can be taken apart.
+            where there are at most 256 rows, fewer than parameters, and samples can be taken apart.
         tolerance: Of conjugate gradients: the residual over the gradient's length.
         iterations: Of conjugate gradients at most.
         weight_decay: Decoupled decay, >= 0.
@@ -65,7 +66,9 @@ class _Direction(NamedTuple):
 
 @final
 class NaturalGradient(AbstractOptimizer):
-    r"""Step along :math:`d = (F + \lambda I)^{-1} g` within a trust region of predictions.
+    r"""Step along the gradient in the metric of predictions, within a trust region of them.
+
+    The direction is :math:`d = (F + \lambda I)^{-1} g`, with F the Fisher matrix.
 
     .. math:: \theta \leftarrow \theta - \eta\,s\,d, \qquad
         s = \min\Bigl(1, \sqrt{2r / (\eta^2 d^\top F d)}\Bigr),
@@ -194,7 +197,7 @@ class NaturalGradient(AbstractOptimizer):
         if group["solver"] == "cg":
             return None
         asked = group["solver"] == "samples"
-        most = min(_ENTRIES // max(count, 1), 2**62 if asked else count - 1)
+        most = min(_ENTRIES // max(count, 1), 2**62 if asked else min(count - 1, _ROWS))
         fisher, samples = group["fisher"], group["samples"]
         rows = fisher_rows(closure, kept, fisher, samples, self._seed(group), most)
         if rows is None and asked:
@@ -241,9 +244,10 @@ class NaturalGradient(AbstractOptimizer):
 
 def _in_sample_space(rows: Tensor, g: Tensor, damping: Tensor) -> tuple[Tensor, float]:
     """(D + R'R)^-1 g with a diagonal D by Woodbury's identity, and d'R'Rd, in float64."""
-    scaled, g64 = rows.double() / damping.double(), g.double()
-    small = scaled @ rows.double().T
+    r, g64, inverse = rows.double(), g.double(), damping.double().reciprocal()
+    scaled = r * inverse
+    small = scaled @ r.T
     small.diagonal().add_(1.0)
     weights = torch.linalg.solve(small, scaled @ g64)
-    d = g64 / damping.double() - scaled.T @ weights
-    return d.to(g), float((rows.double() @ d).square().sum())
+    d = g64 * inverse - scaled.T @ weights
+    return d.to(g), float((r @ d).square().sum())

@@ -7,19 +7,20 @@ from typing import Any, ClassVar, Unpack, final
 
 from torch import Tensor
 
-from thalweg.errors import FRACTION, POSITIVE, Domain, one_of, pair_of
+from thalweg.errors import FRACTION, POSITIVE, Domain, bad_argument, one_of, pair_of
 from thalweg.objective import AbstractClosure, UnknownLoss
 from thalweg.optim.diagonal_curvature import (
     AbstractDiagonalCurvature,
     Samples,
-    hutchinson,
-    sampled_labels,
+    squared_scores,
 )
 from thalweg.optim.metadata import Cost, CurvatureCommon, Range, Reference, Slot
 from thalweg.optim.seams import Group
 
 
 __all__ = ["Sophia"]
+
+_WEIGHTS = ("weight", "pos_weight")
 
 
 @final
@@ -119,28 +120,21 @@ class Sophia(AbstractDiagonalCurvature):
     def sample(
         self, closure: Callable[[], Any], params: Sequence[Tensor], seed: int
     ) -> tuple[Any, Samples]:
-        """One estimate, of the first group's kind."""
-        name = type(self).__name__
-        if self.param_groups[0]["estimator"] == "hutchinson":
-            loss, samples = hutchinson(name, closure, params, self.call, seed)
-            sign = -1.0 if self.param_groups[0]["maximize"] else 1.0
-            return loss, [sign * sample for sample in samples]
-        known = isinstance(closure, AbstractClosure) and all(
-            not isinstance(batch.loss_fn, UnknownLoss | None) for batch in closure.batches
-        )
-        if not isinstance(closure, AbstractClosure) or not known:
-            raise TypeError(
-                f"{name}(estimator='gauss-newton-bartlett').step(): labels are drawn from the "
-                "model's prediction, so pass objective.closure(x, y) with a loss of a known kind "
-                "(cross-entropy, binary cross-entropy, squared error), or use 'hutchinson'."
-            )
-        loss = self.call(closure)
-        gradient, count = sampled_labels(closure, params, seed)
-        return loss, [count * part.square() for part in gradient]
+        """One estimate."""
+        if len(kinds := {group["estimator"] for group in self.param_groups}) > 1:
+            raise bad_argument("Sophia", "estimator", sorted(kinds), "the same in all groups")
+        if kinds == {"hutchinson"}:
+            return self.hutchinson(closure, params, seed)
+        known = _drawable(closure)
+        loss = self.call(known)
+        return loss, squared_scores(known, params, seed)
 
     def absorb(self, sample: Tensor, average: Tensor, count: int, group: Group) -> None:
         """The plain average of the paper, which starts at zero."""
         average.lerp_(sample, 1 - group["betas"][1])
+
+    def looked(self) -> None:
+        """Nothing: what counts as small curvature is absolute here."""
 
     def update(self, grad: Any, param: Any, state: Any, group: Group) -> Any:
         """The rule."""
@@ -148,3 +142,20 @@ class Sophia(AbstractDiagonalCurvature):
         mean = state.exp_avg.lerp_(grad, 1 - group["betas"][0])
         curvature = (state.hessian * group["gamma"]).clamp_min_(group["eps"])
         return (mean / curvature).clamp_min_(-1.0).clamp_max_(1.0)
+
+
+def _drawable(closure: Callable[[], Any]) -> AbstractClosure:
+    """The closure, if labels can be drawn from what its model predicts."""
+    given = [b.loss_fn for b in closure.batches] if isinstance(closure, AbstractClosure) else []
+    if (
+        not isinstance(closure, AbstractClosure)
+        or any(isinstance(loss, UnknownLoss | None) for loss in given)
+        or any(getattr(loss, name, None) is not None for loss in given for name in _WEIGHTS)
+    ):
+        raise TypeError(
+            "Sophia(estimator='gauss-newton-bartlett').step(): labels are drawn from the "
+            "model's prediction, so pass objective.closure(x, y) with a loss of a known kind and "
+            "without weights (cross-entropy, binary cross-entropy, squared error), or use "
+            "estimator='hutchinson'."
+        )
+    return closure

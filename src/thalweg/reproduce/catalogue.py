@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from thalweg.reproduce import (
     adagrad_stalls,
+    adahessian_neuron,
     adam_step_bound,
     contraction,
+    curvature_tour,
+    diagonal_quality,
+    hessian_momentum,
+    hessian_power,
     infrequent_features,
     lookahead,
     momentum_limit,
@@ -15,6 +20,7 @@ from thalweg.reproduce import (
     rmsprop_hovers,
     rotation,
     saddle,
+    stable_rate,
     steep_valley,
 )
 from thalweg.reproduce.claims import Experiment
@@ -36,6 +42,12 @@ MODULES = (
     polyak_averaging,
     infrequent_features,
     regularisation,
+    stable_rate,
+    curvature_tour,
+    diagonal_quality,
+    hessian_momentum,
+    hessian_power,
+    adahessian_neuron,
 )
 
 
