@@ -199,7 +199,7 @@ def _body(func: Callable[..., Any]) -> Callable[..., Any] | None:
     Run as it is, it would hand itself over to the recorder again, or, with the recorder put aside,
     hide the calls that it is made of.
     """
-    if not isinstance(func, FunctionType) or func.__module__ != F.__name__:
+    if not isinstance(func, FunctionType) or func.__globals__["__name__"] != F.__name__:
         return None
     asks = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
     seen = {**func.__globals__, **dict.fromkeys(asks, lambda *_: False)}

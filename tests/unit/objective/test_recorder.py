@@ -122,3 +122,14 @@ def test_results_are_those_without_it():
     with Recorder(list(model.parameters())):
         seen = model(x)
     assert torch.equal(seen, model(x))
+
+
+@pytest.mark.parametrize("pool", [nn.MaxPool2d(2), nn.AdaptiveMaxPool2d(1), nn.AvgPool2d(2)])
+def test_functions_that_torch_dispatches_by_an_argument(pool):
+    """Their Python code stands in another module than their name says."""
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), pool, nn.Flatten(), nn.LazyLinear(2))
+    model(torch.ones(1, 1, 6, 6))
+    with Recorder(list(model.parameters())) as recorder:
+        model(torch.ones(1, 1, 6, 6))
+    assert [use.kind for use in recorder.uses] == ["conv2d", "linear"]
+    assert not recorder.other
