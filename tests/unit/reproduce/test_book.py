@@ -200,6 +200,7 @@ def test_a_claim_that_is_known_not_to_hold_is_no_failure(log, tmp_path):
     assert "A verdict is not the one on record: 1." in page
 
 
+@pytest.mark.slow
 def test_the_record_of_the_package_has_three_claims_that_do_not_hold():
     from thalweg.reproduce import experiments
 
