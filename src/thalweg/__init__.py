@@ -1,9 +1,9 @@
 """Thalweg: optimize a network, inspect its curvature, see its landscape, compare fairly.
 
 The rooms: :mod:`thalweg.objective` (what is minimised), :mod:`thalweg.curvature` (operators,
-estimates, advice), :mod:`thalweg.optim` (the methods), :mod:`thalweg.problems`,
-:mod:`thalweg.study` and :mod:`thalweg.report` (fair races and what may be said of them),
-:mod:`thalweg.reproduce` (claims of the literature as experiments).
+estimates, advice), :mod:`thalweg.landscape` (surfaces, lines and paths), :mod:`thalweg.optim`
+(the methods), :mod:`thalweg.problems`, :mod:`thalweg.study` and :mod:`thalweg.report` (fair races
+and what may be said of them), :mod:`thalweg.reproduce` (claims of the literature as experiments).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-from thalweg import curvature, optim, problems
+from thalweg import curvature, landscape, optim, problems
 from thalweg.objective import Closure, Ledger, Objective, Risk
 from thalweg.problems import Problem
 from thalweg.vectors import Vector
@@ -35,6 +35,7 @@ __all__ = [
     "Vector",
     "__version__",
     "curvature",
+    "landscape",
     "optim",
     "problems",
 ]
