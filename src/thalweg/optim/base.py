@@ -104,15 +104,15 @@ class AbstractOptimizer(torch.optim.Optimizer, ABC):
         self.info = self.advance(point, self.descend(point))
         return point.loss
 
-    def evaluate(self, closure: Callable[[], Any] | None) -> Point:
+    def evaluate(self, closure: Callable[[], Any] | None) -> Any:
         """Look: by default call the closure, or take the gradients that are there."""
         return Point(self.call(closure), closure, self.param_groups)
 
     @abstractmethod
-    def descend(self, point: Point) -> Any:
+    def descend(self, point: Any) -> Any:
         """Point: the path from here."""
 
-    def advance(self, point: Point, path: Any) -> StepInfo:
+    def advance(self, point: Any, path: Any) -> StepInfo:
         """Go: by default each group's learning rate, and its decay where that is decoupled."""
         del point
         last: Group | None = None

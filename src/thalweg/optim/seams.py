@@ -37,6 +37,8 @@ class StepInfo:
         step_length: The scalar picked along the path (the first group's learning rate, or t).
         rejected: Whether the step was refused and the parameters left as they were.
         details: Whatever else the method has to tell: damping, ratio, products, ...
+        outcome: "moved"; or, of methods that judge their own steps, "stationary", "no progress"
+            or "failed".
 
     Example:
         >>> StepInfo(step_length=0.1).rejected
@@ -46,6 +48,7 @@ class StepInfo:
     step_length: float | None = None
     rejected: bool = False
     details: dict[str, float] = field(default_factory=dict)
+    outcome: str = "moved"
 
 
 @dataclass(frozen=True)
