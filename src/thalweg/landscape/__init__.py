@@ -4,7 +4,18 @@
 :mod:`thalweg.report` draws.
 """
 
+from thalweg.landscape.barriers import barrier_of
+from thalweg.landscape.batch_norm import recalibrated
+from thalweg.landscape.interpolation import Interpolation, interpolate
 from thalweg.landscape.surface import Line, PlanePath, Surface
 
 
-__all__ = ["Line", "PlanePath", "Surface"]
+__all__ = [
+    "Interpolation",
+    "Line",
+    "PlanePath",
+    "Surface",
+    "barrier_of",
+    "interpolate",
+    "recalibrated",
+]
