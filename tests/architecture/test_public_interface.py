@@ -102,17 +102,21 @@ def test_every_name_in_all_exists():
 
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_every_optimizer_is_proved(name):
+    from conformance.deterministic import DETERMINISTIC
     from conformance.table import MODELLED, ROWS
 
     cls = CATALOGUE[name].cls
     assert "reference" in vars(cls), f"{cls.__name__} does not say where it was published"
     assert CATALOGUE[name].reference is not None
     assert ">>>" in own_docstring(cls), f"{cls.__name__} has no doctest in its docstring"
-    assert name in ROWS or name in MODELLED, f"{name!r} has no row in tests/conformance/table.py"
+    tables = {*ROWS, *MODELLED, *DETERMINISTIC}
+    assert name in tables, f"{name!r} has no row in tests/conformance/"
 
 
 def test_the_conformance_table_names_no_stranger():
+    from conformance.deterministic import DETERMINISTIC
     from conformance.table import MODELLED, ROWS
 
-    assert {*ROWS, *MODELLED} <= set(CATALOGUE)
-    assert not set(ROWS) & set(MODELLED)
+    names = [*ROWS, *MODELLED, *DETERMINISTIC]
+    assert set(names) <= set(CATALOGUE)
+    assert len(names) == len(set(names))

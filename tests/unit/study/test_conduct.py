@@ -1,5 +1,6 @@
 """A study can be killed at any time: what is finished is kept, and the numbers are the same."""
 
+import contextlib
 import json
 import os
 import signal
@@ -130,9 +131,10 @@ class Deadly(nn.Module):
         self.layer = nn.Linear(2, 1)
 
     def forward(self, x):
-        if self.training and not os.path.exists(self.flag):
-            Path(self.flag).touch()
-            os.kill(os.getpid(), signal.SIGKILL)
+        if self.training:
+            with contextlib.suppress(FileExistsError):  # of two workers, one is the first
+                Path(self.flag).touch(exist_ok=False)
+                os.kill(os.getpid(), signal.SIGKILL)
         return self.layer(x)
 
 

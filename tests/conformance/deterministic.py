@@ -1,0 +1,45 @@
+"""One row a method that judges its own steps by the function: Newton to L-BFGS.
+
+The generic tests of ``table.py`` count one evaluation a step and expect any step that is asked for;
+these methods search. Their tests are in ``test_deterministic.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch.optim import Optimizer
+
+from conformance.references import Options
+from thalweg.optim import Needs
+
+
+@dataclass(frozen=True)
+class Searching:
+    """What the tests have to know of a method.
+
+    Args:
+        cls: The method.
+        settings: Options under which every part of its memory is used.
+        steps: In which it gets within 1e-8 of the quadratic's minimum from any start.
+        only: "any" function, "quadratic" ones, or "outputs": closures that know their residuals.
+        scale_free: Whether a function times a number gives the same path.
+    """
+
+    cls: type[Optimizer]
+    settings: Options = field(default_factory=dict)
+    steps: int = 60
+    only: str = "any"
+    scale_free: bool = True
+
+    def build(self, params: Any, **options: Any) -> Any:
+        return self.cls(params, **{**self.settings, **options})
+
+    @property
+    def looks(self) -> bool:
+        """Whether it takes products with the Hessian: by differences, from torch's closures."""
+        return self.cls.needs is Needs.CURVATURE
+
+
+DETERMINISTIC: dict[str, Searching] = {}
