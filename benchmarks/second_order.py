@@ -106,9 +106,9 @@ def looking(name: str, aim: float, steps: int = 10, **options: Any) -> Method:
     return Method(ours(name, **options), "closure", steps, aim)
 
 
-def kfac(**options: Any) -> Make:
-    """K-FAC, which takes the model."""
-    return lambda model: optim.KFAC(model, lr=RATE, options=optim.KFACOptions(**options))
+def layered(name: str) -> Make:
+    """K-FAC or EKFAC, which take the model."""
+    return lambda model: getattr(optim, name)(model, lr=RATE)
 
 
 def torch_muon(model: nn.Module) -> Any:
@@ -156,8 +156,8 @@ METHODS: dict[str, Method] = {
     ),
     "Shampoo, every 10": Method(ours("Shampoo"), rival=SHAMPOO),
     SHAMPOO: Method(peer(PO, "Shampoo", preconditioning_compute_steps=10), module=PO),
-    "K-FAC, 10 and 100": Method(kfac(), "closure", 10, 1.5, clock=TENTHS),
-    "EKFAC, 10 and 100": Method(kfac(corrected=True), "closure", 10, clock=TENTHS),
+    "K-FAC, 10 and 100": Method(layered("KFAC"), "closure", 10, 1.5, clock=TENTHS),
+    "EKFAC, 10 and 100": Method(layered("EKFAC"), "closure", 10, clock=TENTHS),
     "Muon": Method(lambda model: optim.Muon(optim.muon_groups(model), lr=RATE)),
     "Muon of torch, and AdamW": Method(torch_muon),
     "NaturalGradient": Method(ours("NaturalGradient", lr=1.0), "closure", 1, once=True),

@@ -485,6 +485,12 @@ def _natural(model: Any, **options: Any) -> Any:
 
 
 MODELLED: dict[str, Modelled] = {
+    "ekfac": Modelled(
+        optim.EKFAC,
+        optim.EKFAC,
+        network={"lr": 0.05},
+        settings={"lr": 0.05, "intervals": (2, 3), "weight_decay": 0.1},
+    ),
     "kfac": Modelled(
         optim.KFAC,
         optim.KFAC,

@@ -14,9 +14,11 @@ from thalweg.optim.averaging import WeightAveraging
 from thalweg.optim.base import AbstractOptimizer
 from thalweg.optim.catalogue import Entry, catalogue, create, resolve
 from thalweg.optim.delta_bar_delta import DeltaBarDelta
+from thalweg.optim.ekfac import EKFAC
 from thalweg.optim.first_order import AbstractFirstOrder
 from thalweg.optim.kfac import KFAC
 from thalweg.optim.kfac_factors import KFACOptions
+from thalweg.optim.kronecker import AbstractKronecker
 from thalweg.optim.lookahead import Lookahead
 from thalweg.optim.metadata import Common, Cost, CurvatureCommon, Needs, Range, Reference, Slot
 from thalweg.optim.muon import Muon, muon_groups
@@ -36,11 +38,13 @@ from thalweg.optim.wrapper import AbstractWrapper
 
 
 __all__ = [
+    "EKFAC",
     "KFAC",
     "SAM",
     "SGD",
     "SOAP",
     "AbstractFirstOrder",
+    "AbstractKronecker",
     "AbstractOptimizer",
     "AbstractStructured",
     "AbstractWrapper",

@@ -47,7 +47,6 @@ class KFACOptions:
         fisher: ``"monte-carlo"`` (labels drawn from the prediction, default), ``"exact"`` (as many
             backward passes as there are outputs) or ``"empirical"`` (the labels of the data).
         samples: Draws of labels.
-        corrected: EKFAC: second moments along the factors' eigenvectors.
         adaptive_damping: Levenberg-Marquardt: less damping where the loss falls as the quadratic
             model says, more where it does not. Needs ``objective.closure``.
         quadratic_model: Learning rate and momentum that minimise the quadratic model along the
@@ -59,13 +58,12 @@ class KFACOptions:
         seed: Of the draws.
 
     Example:
-        >>> KFACOptions(corrected=True).as_group()["corrected"]
-        True
+        >>> KFACOptions(fisher="exact").as_group()["fisher"]
+        'exact'
     """
 
     fisher: str = "monte-carlo"
     samples: int = 1
-    corrected: bool = False
     adaptive_damping: bool = False
     quadratic_model: bool = False
     constraint: float = 1e-3

@@ -147,11 +147,12 @@ class Listener:
         (group,) = owner.param_groups
         place = {id(p): i for i, p in enumerate(group["params"])}
         index = [place.get(id(p)) for p in closure.params]
-        found = Found(keep=group["corrected"])
+        name = type(owner).__name__
+        found = Found(keep=owner.keeps_rows)
         still = closure.still(borrow=True)
         for k, batch in enumerate(still.batches):
             seed = group["seed"] + _STEPS * step + k
-            slopes = fisher_slopes(batch, group["fisher"], group["samples"], seed, "KFAC")
+            slopes = fisher_slopes(batch, group["fisher"], group["samples"], seed, name)
             records, refused, weight = layer_records(batch, list(still.params), slopes)
             moved = [r for r in (_keyed(record, index) for record in records) if r is not None]
             found.add(moved, {j for i in refused if (j := index[i]) is not None}, weight)
@@ -165,22 +166,23 @@ class Listener:
         heard, later = self._heard, [each for each in self._later if each.back]
         broken = self._broken and heard is None
         self.forget()
+        owner = self._owner()
+        name = type(owner).__name__
         if broken:
             raise NonFiniteError(
-                "KFAC.step(): the model's outputs are NaN or infinite; the parameters are as they "
-                "were."
+                f"{name}.step(): the model's outputs are NaN or infinite; the parameters are as "
+                "they were."
             )
         if heard is not None:
             return heard.finished(1.0 if self._summed else None)
-        owner = self._owner()
         (group,) = owner.param_groups
-        found = Found(keep=group["corrected"])
+        found = Found(keep=owner.keeps_rows)
         # The gradient is that of the mean over all rows: times their number it is a row's own.
         rows = sum(each.rows for each in later)
         if later and group["fisher"] != "empirical":
             _say_empirical(owner)
         passes = [each.records() for each in later]
-        _check_scale([r for records in passes for r in records], group["params"])
+        _check_scale(name, [r for records in passes for r in records], group["params"])
         for each, records in zip(later, passes, strict=True):
             found.add(records, each.refused, float(rows))
         return found.finished(1.0)
@@ -232,7 +234,7 @@ class Listener:
             return
         loss = output_loss(owner.loss_fn)
         if self._heard is None:
-            self._heard = Found(keep=group["corrected"])
+            self._heard = Found(keep=owner.keeps_rows)
             self._summed = loss.reduction == "sum"
         seed = group["seed"] + _STEPS * owner.steps + self._passes
         self._passes += 1
@@ -278,7 +280,7 @@ def _catcher(
     return passing
 
 
-def _check_scale(records: list[LayerRecord], params: list[Tensor]) -> None:
+def _check_scale(name: str, records: list[LayerRecord], params: list[Tensor]) -> None:
     """Refuse slopes that a gradient scaler has multiplied: their square is not the curvature."""
     whole = [r for r in records if r.kind == "linear" and not r.key[3]]
     for key in dict.fromkeys(r.key for r in whole):
@@ -292,9 +294,9 @@ def _check_scale(records: list[LayerRecord], params: list[Tensor]) -> None:
         straight = inner > 0.9 * (size * float(own.square().sum())) ** 0.5
         if straight and inner < _SCALED * size:
             raise RuntimeError(
-                "KFAC.step(): the gradients were divided by a large number between backward() and "
-                "step(), as GradScaler does, so what the layers saw is not the loss's own. Pass "
-                "options=KFACOptions(loss_fn=...): labels are then drawn, without the scale."
+                f"{name}.step(): the gradients were divided by a large number between backward() "
+                "and step(), as GradScaler does, so what the layers saw is not the loss's own. "
+                "Pass options=KFACOptions(loss_fn=...): labels are then drawn, without the scale."
             )
         if straight:
             return
@@ -323,8 +325,8 @@ def _say_empirical(owner: Any) -> None:
     if not owner.said_empirical:
         owner.said_empirical = True
         warnings.warn(
-            "KFAC: no loss is known after a plain backward(), so the Fisher matrix is that of the "
-            "data's labels (empirical). Pass options=KFACOptions(loss_fn=...), or step with "
+            f"{type(owner).__name__}: no loss is known after a plain backward(), so the Fisher matrix "
+            "is that of the data's labels (empirical). Pass options=KFACOptions(loss_fn=...), or step with "
             "objective.closure(x, y), for labels drawn from the prediction.",
             UserWarning,
             stacklevel=2,

@@ -88,6 +88,8 @@ _FIXED: dict[str, tuple[str, int, str]] = {
     "adahessian": ("wine", 2, "D"),
     "sophia": ("wine", 3, "X"),
     "kfac": ("purple", 2, "s"),
+    "ekfac": ("purple", 3, "D"),
+    "natural-gradient": ("orange", 3, "v"),
     "newton": ("black", 0, "o"),
     "newton-cg": ("black", 1, "s"),
     "hessian-free": ("black", 2, "^"),

@@ -20,10 +20,11 @@ from thalweg.curvature import GGN
 from thalweg.curvature.kronecker import KroneckerFactors
 from thalweg.errors import NonFiniteError
 from thalweg.objective.recorder import Use
-from thalweg.optim import KFAC, KFACOptions
+from thalweg.optim import EKFAC, KFAC, KFACOptions
 
 
 EVERY = (1, 1)
+METHODS = (KFAC, EKFAC)
 
 
 def network(seed=0) -> Any:
@@ -66,12 +67,12 @@ def test_a_step_is_the_factored_inverse_times_the_gradient(fisher):
 
 
 def test_a_corrected_step_is_the_exact_inverse_in_the_eigenbasis():
-    model, options = network(), KFACOptions("exact", corrected=True, constraint=0.0)
+    model, options = network(), KFACOptions("exact", constraint=0.0)
     closure = closure_of(model)
     K = KroneckerFactors(closure, fisher="exact", corrected=True)
     gradient = torch.cat([g.reshape(-1) for g in closure.value_and_grad()[1]])
     inverse = K.inverse(0.02, factored=False).to_dense()
-    optimizer = KFAC(model, lr=0.1, damping=0.02, decay=0.0, options=options)
+    optimizer = EKFAC(model, lr=0.1, damping=0.02, decay=0.0, options=options)
     before = flat(model)
     optimizer.step(closure)
     torch.testing.assert_close(
@@ -137,12 +138,12 @@ def test_plain_backward_is_the_closure_at_the_same_seed():
 
 
 @pytest.mark.parametrize("fisher", ["exact", "empirical"])
-@pytest.mark.parametrize("corrected", [False, True])
-def test_plain_backward_is_the_closure_for_other_fishers(fisher, corrected):
+@pytest.mark.parametrize("method", METHODS)
+def test_plain_backward_is_the_closure_for_other_fishers(fisher, method):
     first, second = network(), network()
-    options = KFACOptions(fisher, corrected=corrected, loss_fn=F.cross_entropy)
-    ours = KFAC(first, intervals=EVERY, options=options)
-    theirs = KFAC(second, intervals=EVERY, options=options)
+    options = KFACOptions(fisher, loss_fn=F.cross_entropy)
+    ours = method(first, intervals=EVERY, options=options)
+    theirs = method(second, intervals=EVERY, options=options)
     for step in range(3):
         ours.step(closure_of(first, step))
     plainly(second, theirs, range(3))
@@ -243,14 +244,14 @@ def saved(optimizer):
     return torch.load(buffer, weights_only=True)
 
 
-@pytest.mark.parametrize("corrected", [False, True])
-def test_a_checkpoint_resumes_exactly(corrected):
-    options = KFACOptions(corrected=corrected, loss_fn=F.cross_entropy)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_checkpoint_resumes_exactly(method):
+    options = KFACOptions(loss_fn=F.cross_entropy)
     whole, model = network(), network()
-    plainly(whole, KFAC(whole, intervals=(3, 5), options=options), range(11))
-    first = KFAC(model, intervals=(3, 5), options=options)
+    plainly(whole, method(whole, intervals=(3, 5), options=options), range(11))
+    first = method(model, intervals=(3, 5), options=options)
     plainly(model, first, range(4))
-    second = KFAC(resumed := copy.deepcopy(model), intervals=(3, 5), options=options)
+    second = method(resumed := copy.deepcopy(model), intervals=(3, 5), options=options)
     second.load_state_dict(saved(first))
     plainly(resumed, second, range(4, 11))
     assert torch.equal(flat(resumed), flat(whole))
@@ -416,22 +417,22 @@ def problem(kind):
 
 @pytest.mark.parametrize("kind", ["words", "images"])
 @pytest.mark.parametrize(
-    "options",
+    ("method", "options", "steps"),
     [
-        KFACOptions(),
-        KFACOptions(corrected=True),
-        KFACOptions(quadratic_model=True, adaptive_damping=True),
+        (KFAC, KFACOptions(), 30),
+        (EKFAC, KFACOptions(), 30),
+        (KFAC, KFACOptions(quadratic_model=True, adaptive_damping=True), 15),
+        (EKFAC, KFACOptions(quadratic_model=True, adaptive_damping=True), 15),
     ],
 )
-def test_networks_of_every_layer_are_covered_and_trained(kind, options):
+def test_networks_of_every_layer_are_covered_and_trained(kind, method, options, steps):
     model, x, y = problem(kind)
-    optimizer = KFAC(model, lr=0.05, intervals=(1, 5), options=options)
-    closure = Objective(model, F.cross_entropy)
-    before = float(closure.closure(x, y).value())
-    for _ in range(60):
-        optimizer.step(closure.closure(x, y))
+    optimizer = method(model, lr=0.02, intervals=(1, 5), options=options)
+    objective = Objective(model, F.cross_entropy)
+    losses = [float(optimizer.step(objective.closure(x, y))) for _ in range(steps)]
     assert optimizer.uncovered == []
-    assert float(closure.closure(x, y).value()) < (0.6 if options.corrected else 0.3) * before
+    # Labels are drawn and units dropped: on words the loss at a step is a noisy number.
+    assert sum(losses[-5:]) / 5 < (0.65 if kind == "words" else 0.05) * losses[0]
 
 
 # ---- the quadratic model ------------------------------------------------------------------
