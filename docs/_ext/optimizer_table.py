@@ -26,7 +26,7 @@ def row(name: str, entry: optim.Entry) -> str:
         f"`{name}`",
         f"{{py:class}}`~{optim.__name__}.{entry.cls.__name__}`",
         entry.needs.value,
-        ", ".join(map(state, entry.cls.slots)) or "none",
+        getattr(entry.cls, "kept", "") or ", ".join(map(state, entry.cls.slots)) or "none",
         str(entry.reference),
     ]
     return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"

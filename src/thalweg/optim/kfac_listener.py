@@ -325,9 +325,10 @@ def _say_empirical(owner: Any) -> None:
     if not owner.said_empirical:
         owner.said_empirical = True
         warnings.warn(
-            f"{type(owner).__name__}: no loss is known after a plain backward(), so the Fisher matrix "
-            "is that of the data's labels (empirical). Pass options=KFACOptions(loss_fn=...), or step with "
-            "objective.closure(x, y), for labels drawn from the prediction.",
+            f"{type(owner).__name__}: no loss is known after a plain backward(), so the Fisher "
+            "matrix is that of the data's labels (empirical). Pass "
+            "options=KFACOptions(loss_fn=...), or step with objective.closure(x, y), for labels "
+            "drawn from the prediction.",
             UserWarning,
             stacklevel=2,
         )

@@ -87,6 +87,7 @@ _FIXED: dict[str, tuple[str, int, str]] = {
     "soap": ("green", 3, "o"),
     "adahessian": ("wine", 2, "D"),
     "sophia": ("wine", 3, "X"),
+    "sophia-g": ("wine", 1, "v"),
     "kfac": ("purple", 2, "s"),
     "ekfac": ("purple", 3, "D"),
     "natural-gradient": ("orange", 3, "v"),

@@ -28,6 +28,8 @@ __all__ = ["Arm", "as_arm", "default_arms", "parse_arms"]
 
 _PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "momentum": ("sgd", {"momentum": 0.9}),
+    # gamma: the paper's for this estimate.
+    "sophia-g": ("sophia", {"estimator": "gauss-newton-bartlett", "gamma": 0.05}),
     "weight-averaging": ("weight-averaging", {"inner": "sgd", "momentum": 0.9}),
 }
 _DEFAULT = (
@@ -125,7 +127,8 @@ def as_arm(given: str | type[Optimizer] | Arm) -> Arm:
     """An arm from a name, a class or an arm.
 
     Args:
-        given: ``"adam"``, ``"momentum"`` (SGD with momentum 0.9), settings after colons
+        given: ``"adam"``, ``"momentum"`` (SGD with momentum 0.9), ``"sophia-g"`` (Sophia with the
+            Gauss-Newton-Bartlett estimate), settings after colons
             (``"sgd:momentum=0.9:nesterov=True"``), any importable class
             (``"torch.optim.NAdam"``), the class itself, or an :class:`Arm`.
 
@@ -169,7 +172,7 @@ def as_arm(given: str | type[Optimizer] | Arm) -> Arm:
 
 
 def parse_arms(text: str) -> list[Arm]:
-    """The arms of a comma-separated list; ``all`` is every method of the catalogue.
+    """The arms of a comma-separated list; ``all`` is every method there is.
 
     Example:
         >>> [arm.label for arm in parse_arms("sgd, adam")]
@@ -177,7 +180,7 @@ def parse_arms(text: str) -> list[Arm]:
     """
     names = [name.strip() for name in text.split(",") if name.strip()]
     if names == ["all"]:
-        names = [*_DEFAULT, *(name for name in catalogue() if name not in _DEFAULT)]
+        names = list(dict.fromkeys([*_DEFAULT, *catalogue(), *_PRESETS]))
     return [as_arm(name) for name in names]
 
 

@@ -2,11 +2,13 @@
 
 import pickle
 import re
+from typing import Any
 
 import pytest
 import torch
 
-from thalweg.optim import SGD, Range
+from thalweg.objective import Objective
+from thalweg.optim import SGD, Range, catalogue
 from thalweg.problems import load
 from thalweg.study import Arm, Budget, Plan, as_arm, default_arms
 from thalweg.study.arms import parse_arms
@@ -106,7 +108,34 @@ def test_arms_from_names_classes_and_paths():
     assert as_arm(torch.optim.NAdam).label == "NAdam"
     assert as_arm("torch.optim.Adam:lr=0.1").space == {}, "a fixed setting is not tuned"
     assert as_arm("weight-averaging").path == "thalweg.optim.WeightAveraging"
-    assert {arm.label for arm in parse_arms("all")} >= {"sgd", "adam", "weight-averaging"}
+    arms = parse_arms("all")
+    assert {arm.label for arm in arms} == {*catalogue(), "momentum", "sophia-g"}
+    assert len(arms) == len(catalogue()) + 2
+
+
+@pytest.mark.parametrize(
+    ("label", "name", "slot"),
+    [
+        ("sophia", "Sophia", "hessian"),
+        ("sophia-g", "Sophia", "hessian"),
+        ("sophia:estimator=gauss-newton-bartlett", "Sophia", "hessian"),
+        ("kfac", "KFAC", "blocks"),
+        ("ekfac", "EKFAC", "blocks"),
+        ("natural-gradient", "NaturalGradient", None),
+    ],
+)
+def test_methods_with_curvature_are_arms_by_name(label, name, slot):
+    torch.manual_seed(0)
+    model = torch.nn.Linear(3, 2)
+    objective = Objective(model, torch.nn.functional.cross_entropy)
+    optimizer: Any = as_arm(label).build(model, {"lr": 0.01})
+    optimizer.step(objective.closure(torch.randn(8, 3), torch.tensor([0, 1] * 4)))
+    assert type(optimizer).__name__ == name
+    assert slot is None or slot in optimizer.state[model.weight]
+    if slot == "hessian":  # squares of gradients, or an estimate that may be negative
+        sampled = bool((optimizer.state[model.weight]["hessian"] >= 0).all())
+        assert sampled == (label != "sophia")
+        assert optimizer.param_groups[0]["gamma"] == (0.05 if label == "sophia-g" else 0.01)
 
 
 @pytest.mark.parametrize(
