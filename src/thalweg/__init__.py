@@ -2,8 +2,9 @@
 
 The rooms: :mod:`thalweg.objective` (what is minimised), :mod:`thalweg.curvature` (operators,
 estimates, advice), :mod:`thalweg.landscape` (surfaces, lines and paths), :mod:`thalweg.optim`
-(the methods), :mod:`thalweg.problems`, :mod:`thalweg.study` and :mod:`thalweg.report` (fair races
-and what may be said of them), :mod:`thalweg.reproduce` (claims of the literature as experiments).
+(the methods), :mod:`thalweg.minimization` (the scipy user's door), :mod:`thalweg.problems`,
+:mod:`thalweg.study` and :mod:`thalweg.report` (fair races and what may be said of them),
+:mod:`thalweg.reproduce` (claims of the literature as experiments).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 from thalweg import curvature, landscape, optim, problems
+from thalweg.minimization import minimize
 from thalweg.objective import Closure, Ledger, Objective, Risk
 from thalweg.problems import Problem
 from thalweg.vectors import Vector
@@ -36,6 +38,7 @@ __all__ = [
     "__version__",
     "curvature",
     "landscape",
+    "minimize",
     "optim",
     "problems",
 ]

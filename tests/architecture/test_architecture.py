@@ -23,7 +23,7 @@ FLOORS: list[set[str]] = [
     {"objective"},
     {"curvature", "problems"},
     {"optim", "landscape"},
-    {"study"},
+    {"study", "minimization"},
     {"report"},
     {"compare"},
     {"reproduce", "play", "doctor"},
