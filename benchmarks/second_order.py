@@ -8,8 +8,8 @@ iteration is zero_grad, forward, backward and step, however the method arranges 
 the median over rounds of that to torch's AdamW (the default form) in the same round. Steps are
 timed by themselves where they follow a plain backward. NaturalGradient takes one turn in all.
 
-    python benchmarks/second_order.py [--methods a,b] [--networks mlp,cnn,transformer]
-                                      [--rounds N] [--profile] [--json FILE]
+    python benchmarks/second_order.py [--methods "a;b"] [--networks mlp,cnn,transformer]
+                                      [--rounds N] [--device cuda] [--profile] [--json FILE]
 
 Peers take part where they are installed: pip install pytorch_optimizer heavyball. They are used as
 their documentation says (AdaHessian and SophiaH: ``backward(create_graph=True)`` at each step).
@@ -22,7 +22,6 @@ from __future__ import annotations
 import argparse
 import copy
 import cProfile
-import importlib
 import importlib.metadata
 import importlib.util
 import io
@@ -33,157 +32,42 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from clock import Clock
 from networks import Bytes, Case
+from second_order_methods import METHODS, MODULES, REFERENCE, Method
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from thalweg import optim
 from thalweg.objective import Objective
-from thalweg.study.provenance import machine, versions
+from thalweg.study.provenance import versions
 
 
-Make = Callable[[nn.Module], Any]
-RATE = 1e-4  # small, so that no peer runs away while it is timed
-MODULES = PO, HB = "pytorch_optimizer", "heavyball"
-REFERENCE = "AdamW"
-
-
-@dataclass(frozen=True)
-class Method:
-    """A row of the table.
-
-    Args:
-        make: A model -> the optimizer.
-        kind: ``"plain"`` (backward, then step), ``"graph"`` (the same with ``create_graph``) or
-            ``"closure"`` (``step(objective.closure(x, y))``).
-        steps: Of a turn: a whole interval.
-        aim: The ratio to AdamW that it should not exceed; 0: none.
-        rival: The peer's row whose step should take at least twice as long; empty: none.
-        module: The peer's package; empty for torch and for our own.
-        clock: For K-FAC, the counts of steps that a turn starts from, each with its weight.
-        once: Whether it takes a single turn, as it is slow.
-    """
-
-    make: Make
-    kind: str = "plain"
-    steps: int = 10
-    aim: float = 0.0
-    rival: str = ""
-    module: str = ""
-    clock: tuple[tuple[int, float], ...] = ()
-    once: bool = False
-
-
-class Both:
-    """Two optimizers that share a model."""
-
-    def __init__(self, *parts: Any) -> None:
-        self.parts, self.state = parts, [part.state for part in parts]
-
-    def zero_grad(self) -> None:
-        """Of both."""
-        for part in self.parts:
-            part.zero_grad()
-
-    def step(self) -> None:
-        """Of both."""
-        for part in self.parts:
-            part.step()
-
-
-def ours(name: str, **options: Any) -> Make:
-    """A method of ours, looked up when it is made: one that is not there is listed."""
-    return lambda model: getattr(optim, name)(model.parameters(), **{"lr": RATE, **options})
-
-
-def looking(name: str, aim: float, steps: int = 10, **options: Any) -> Method:
-    """A method of ours that looks at the curvature through the closure."""
-    return Method(ours(name, **options), "closure", steps, aim)
-
-
-def layered(name: str) -> Make:
-    """K-FAC or EKFAC, which take the model."""
-    return lambda model: getattr(optim, name)(model, lr=RATE)
-
-
-def torch_muon(model: nn.Module) -> Any:
-    """Torch's, which takes matrices alone (no kernels), and AdamW for the rest."""
-    groups = optim.muon_groups(model)
-    chosen = [p for g in groups if g["use_muon"] for _, p in g["params"]]
-    matrices = {p: None for p in chosen if p.ndim == 2}
-    adamw = torch.optim.AdamW([p for p in model.parameters() if p not in matrices], lr=RATE)
-    return Both(torch.optim.Muon(list(matrices), lr=RATE), adamw) if matrices else adamw
-
-
-def peer(module: str, name: str, **options: Any) -> Make:
-    """A peer's class."""
-
-    def make(model: nn.Module) -> Any:
-        held = importlib.import_module(module)
-        if module == HB:
-            held.utils.compile_mode = None
-        return getattr(held, name)(model.parameters(), **{"lr": RATE, **options})
-
-    return make
-
-
-SOAP, SHAMPOO = "SOAP of pytorch_optimizer, every 10", "Shampoo of pytorch_optimizer, every 10"
-TENTHS = ((100, 0.1), (110, 0.9))
-METHODS: dict[str, Method] = {
-    REFERENCE: Method(lambda model: torch.optim.AdamW(model.parameters(), lr=RATE)),
-    "AdamW, fused": Method(lambda m: torch.optim.AdamW(m.parameters(), lr=RATE, fused=True)),
-    "AdaHessian, every step": looking("AdaHessian", 2.3, 5),
-    "AdaHessian, every step, differences": looking("AdaHessian", 2.3, 5, differences=True),
-    "AdaHessian, every 10": looking("AdaHessian", 1.2, interval=10),
-    "AdaHessian, every 10, differences": looking("AdaHessian", 1.2, interval=10, differences=True),
-    "AdaHessian of pytorch_optimizer": Method(peer(PO, "AdaHessian"), "graph", 5, module=PO),
-    "AdaHessian of pytorch_optimizer, every 10": Method(
-        peer(PO, "AdaHessian", update_period=10), "graph", module=PO
-    ),
-    "Sophia, every 10": looking("Sophia", 1.12),
-    "Sophia, every 10, differences": looking("Sophia", 1.12, differences=True),
-    "Sophia-G, every 10": looking("Sophia", 1.12, estimator="gauss-newton-bartlett"),
-    "SophiaH of pytorch_optimizer, every 10": Method(peer(PO, "SophiaH"), "graph", module=PO),
-    "SOAP, every 10": Method(ours("SOAP"), rival=SOAP),
-    SOAP: Method(peer(PO, "SOAP"), module=PO),
-    "SOAP of heavyball, every 10": Method(
-        peer(HB, "SOAP", precondition_frequency=10, use_precond_schedule=False), module=HB
-    ),
-    "Shampoo, every 10": Method(ours("Shampoo"), rival=SHAMPOO),
-    SHAMPOO: Method(peer(PO, "Shampoo", preconditioning_compute_steps=10), module=PO),
-    "K-FAC, 10 and 100": Method(layered("KFAC"), "closure", 10, 1.5, clock=TENTHS),
-    "EKFAC, 10 and 100": Method(layered("EKFAC"), "closure", 10, clock=TENTHS),
-    "Muon": Method(lambda model: optim.Muon(optim.muon_groups(model), lr=RATE)),
-    "Muon of torch, and AdamW": Method(torch_muon),
-    "NaturalGradient": Method(ours("NaturalGradient", lr=1.0), "closure", 1, once=True),
-}
-
-
-def perceptron() -> Case:
-    """256-512-512-512-512-256 with ReLU, 256 samples."""
+def perceptron(sizes: tuple[int, ...] = (256, 512, 512, 512, 512, 256), batch: int = 256) -> Case:
+    """Linear layers with ReLU between them."""
     layers: list[nn.Module] = []
-    for into, out in itertools.pairwise([256, 512, 512, 512, 512, 256]):
+    for into, out in itertools.pairwise(sizes):
         layers += [nn.Linear(into, out), nn.ReLU()]
-    return drawn("MLP", nn.Sequential(*layers[:-1]), torch.randn(256, 256), 256)
+    model = nn.Sequential(*layers[:-1])
+    return drawn("MLP", model, torch.randn(batch, sizes[0]), sizes[-1])
 
 
-def convolutions() -> Case:
-    """Three convolutions and a head on 128 images of 3 x 16 x 16."""
+def convolutions(channels: tuple[int, ...] = (3, 16, 32, 64), batch: int = 128) -> Case:
+    """Three convolutions and a head, on images of 3 x 16 x 16."""
     layers: list[nn.Module] = []
-    for into, out in itertools.pairwise([3, 16, 32, 64]):
+    for into, out in itertools.pairwise(channels):
         layers += [nn.Conv2d(into, out, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2)]
-    model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(256, 10))
-    return drawn("CNN", model, torch.randn(128, 3, 16, 16), 10)
+    model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(4 * channels[-1], 10))
+    return drawn("CNN", model, torch.randn(batch, 3, 16, 16), 10)
 
 
-def transformer() -> Case:
-    """Two layers of width 128 on 8 texts of 64 bytes."""
-    return drawn("transformer", Bytes(layers=2), torch.randint(256, (8, 64)), 256, rows=512)
+def transformer(width: int = 128, layers: int = 2, length: int = 64) -> Case:
+    """A transformer on 8 texts of bytes."""
+    model = Bytes(width, layers, length=length)
+    return drawn("transformer", model, torch.randint(256, (8, length)), 256, rows=8 * length)
 
 
 def drawn(name: str, model: nn.Module, x: Tensor, classes: int, rows: int = 0) -> Case:
@@ -192,16 +76,24 @@ def drawn(name: str, model: nn.Module, x: Tensor, classes: int, rows: int = 0) -
     return Case(name, model, x, y, lambda _: (x, y))
 
 
-NETWORKS = {"mlp": perceptron, "cnn": convolutions, "transformer": transformer}
+NETWORKS: dict[str, Callable[[], Case]] = {
+    "mlp": perceptron,
+    "cnn": convolutions,
+    "transformer": transformer,
+    # For accelerators, which the others leave idle.
+    "mlp-large": lambda: perceptron((1024, 2048, 2048, 2048, 1024), 4096),
+    "cnn-large": lambda: convolutions((3, 128, 256, 512), 512),
+    "transformer-large": lambda: transformer(768, 6, 512),
+}
 
 
 class Candidate:
     """A method on its own copy of the network."""
 
-    def __init__(self, method: Method, case: Case) -> None:
-        self.method = method
-        self._x, self._y = case.x, case.y
-        self._model = copy.deepcopy(case.model).train()
+    def __init__(self, method: Method, case: Case, clock: Clock) -> None:
+        self.method, self._clock = method, clock
+        self._x, self._y = case.x.to(clock.device), case.y.to(clock.device)
+        self._model = copy.deepcopy(case.model).to(clock.device).train()
         self.optimizer = method.make(self._model)
         self._objective = Objective(self._model, F.cross_entropy)
         for _ in range(0 if method.once else method.steps):  # what happens at the start is over
@@ -225,10 +117,10 @@ class Candidate:
         return sum(t.numel() * t.element_size() for t in kept.values()) / entries
 
     def _mean(self) -> tuple[float, float]:
-        began, stepping = time.process_time(), 0.0
+        began, stepping = self._clock.now(), 0.0
         for _ in range(self.method.steps):
             stepping += self._iterate()
-        taken = time.process_time() - began
+        taken = self._clock.now() - began
         return taken / self.method.steps, stepping / self.method.steps
 
     def _iterate(self) -> float:
@@ -238,9 +130,9 @@ class Candidate:
         self.optimizer.zero_grad()
         loss = F.cross_entropy(self._model(self._x), self._y)
         loss.backward(create_graph=self.method.kind == "graph")
-        began = time.process_time()
+        began = self._clock.now()
         self.optimizer.step()
-        return time.process_time() - began
+        return self._clock.now() - began
 
 
 def tensors(held: Any) -> Iterator[Tensor]:
@@ -252,7 +144,7 @@ def tensors(held: Any) -> Iterator[Tensor]:
             yield from tensors(part)
 
 
-def measure(case: Case, names: list[str], rounds: int) -> dict[str, dict[str, Any]]:
+def measure(case: Case, names: list[str], rounds: int, clock: Clock) -> dict[str, dict[str, Any]]:
     """What each method takes, or why it has no numbers."""
     found: dict[str, dict[str, Any]] = {}
     taking: dict[str, Candidate] = {}
@@ -267,7 +159,7 @@ def measure(case: Case, names: list[str], rounds: int) -> dict[str, dict[str, An
             return None
 
     for name in names:
-        made = attempt(name, lambda name=name: Candidate(METHODS[name], case))
+        made = attempt(name, lambda name=name: Candidate(METHODS[name], case, clock))
         if made is not None:
             taking[name] = made
     for i in range(rounds):
@@ -287,14 +179,14 @@ def measure(case: Case, names: list[str], rounds: int) -> dict[str, dict[str, An
     return found
 
 
-def line(case: Case, name: str, rows: dict[str, dict[str, Any]]) -> str:
+def line(network: str, name: str, rows: dict[str, dict[str, Any]]) -> str:
     """A row of the table."""
     row, method = rows[name], METHODS[name]
     if "failed" in row:
-        return f"| {case.name} | {name} | {row['failed'].replace('|', '/')[:99]} | | | | |"
+        return f"| {network} | {name} | {row['failed'].replace('|', '/')[:99]} | | | | |"
     against = rows.get(method.rival, {}).get("step_ms", 0.0) / (row["step_ms"] or 1.0)
     cells = [
-        *(case.name, name, f"{row['ratio']:.2f}"),
+        *(network, name, f"{row['ratio']:.2f}"),
         f"{method.aim:g}" if method.aim else "",
         f"{row['step_ms']:.2f}" if row["step_ms"] else "",
         f"{against:.1f}" if against else "",
@@ -303,10 +195,10 @@ def line(case: Case, name: str, rows: dict[str, dict[str, Any]]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def profiled(case: Case, name: str, count: int = 12) -> str:
+def profiled(case: Case, name: str, clock: Clock, count: int = 12) -> str:
     """The calls of a method's turn in which, by themselves, the most time goes."""
     profile, text = cProfile.Profile(time.process_time), io.StringIO()
-    profile.runcall(Candidate(METHODS[name], case).turn)
+    profile.runcall(Candidate(METHODS[name], case, clock).turn)
     pstats.Stats(profile, stream=text).sort_stats("tottime").print_stats(count)
     return text.getvalue()
 
@@ -315,34 +207,36 @@ def main() -> None:
     """Measure and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--methods", help=f"of {'; '.join(METHODS)} (their starts will do)")
-    parser.add_argument("--networks", default=",".join(NETWORKS))
+    parser.add_argument("--networks", default="mlp,cnn,transformer", help=f"of {list(NETWORKS)}")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    wanted = tuple(options.methods.lower().split(",")) if options.methods else ("",)
+    wanted = tuple(options.methods.lower().split(";")) if options.methods else ("",)
     names = [n for n in METHODS if n == REFERENCE or n.lower().startswith(wanted)]
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
+    clock = Clock(options.device)
     known = versions() | {
         m: importlib.metadata.version(m) for m in MODULES if importlib.util.find_spec(m)
     }
-    results: dict[str, Any] = {"machine": machine(), "versions": known, "rows": []}
-    print(f"{machine()}, {known}, one thread, medians of {options.rounds} rounds\n")
+    results: dict[str, Any] = {"machine": clock.machine(), "versions": known, "rows": []}
+    print(f"{clock.machine()}, {known}, medians of {options.rounds} rounds\n")
     print("| network | method | iteration / AdamW | aim | step, ms | peer's step / ours | state |")
-    print("|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|", flush=True)
     for key in options.networks.split(","):
         torch.manual_seed(0)
         case = NETWORKS[key]()
-        rows = measure(case, names, options.rounds)
+        rows = measure(case, names, options.rounds, clock)
         for name in names:
-            results["rows"].append({"network": case.name, "method": name, **rows[name]})
-            print(line(case, name, rows), flush=True)
+            results["rows"].append({"network": key, "method": name, **rows[name]})
+            print(line(key, name, rows), flush=True)
+        if options.json:  # after each network, so that what was measured stays
+            options.json.write_text(json.dumps(results, indent=2), encoding="utf-8")
         for name in names if options.profile else []:
             if "failed" not in rows[name] and not METHODS[name].module:
-                print(f"\n{case.name}, {name}\n{profiled(case, name)}")
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=2), encoding="utf-8")
+                print(f"\n{key}, {name}\n{profiled(case, name, clock)}")
 
 
 if __name__ == "__main__":

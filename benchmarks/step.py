@@ -6,11 +6,14 @@ which waiting for a processor is no part of. The floor of a method is the time t
 that it has to move (each of parameter, gradient and state read once, each of parameter and state
 written once) at the bandwidth of a plain copy measured in the same turns.
 
-    python benchmarks/step.py [--steps N] [--methods a,b] [--json FILE]
+    python benchmarks/step.py [--steps N] [--methods a,b] [--sets a,b] [--device cuda]
+                              [--json FILE]
 
 Peers take part where they are installed: pip install pytorch_optimizer heavyball. One that raises
 is listed as failed. Compile times are processor seconds of the first three steps, the C++ compiler
-included. With TORCHINDUCTOR_FORCE_DISABLE_CACHES=1 they are those of a first run.
+included. With TORCHINDUCTOR_FORCE_DISABLE_CACHES=1 they are those of a first run. With ``--device
+cuda`` each step is timed from an idle device to an idle device (``clock.py``), and ours is compared
+with torch's foreach form, which both take by default there.
 """
 
 from __future__ import annotations
@@ -22,7 +25,6 @@ import json
 import os
 import random
 import statistics
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -30,11 +32,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from clock import Clock
 from torch.optim.swa_utils import AveragedModel
 
 from thalweg import optim
 from thalweg.optim.projections import Box
-from thalweg.study.provenance import machine, versions
+from thalweg.study.provenance import versions
 
 
 Params = list[torch.nn.Parameter]
@@ -175,9 +178,9 @@ CASES: dict[str, Case] = {
 }
 
 
-def parameters(shapes: Shapes) -> Params:
+def parameters(shapes: Shapes, device: torch.device) -> Params:
     """Parameters with fixed gradients."""
-    made = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
+    made = [torch.nn.Parameter(torch.randn(shape, device=device)) for shape in shapes]
     for p in made:
         p.grad = torch.randn_like(p)
     return made
@@ -186,8 +189,9 @@ def parameters(shapes: Shapes) -> Params:
 class Candidate:
     """An optimizer that takes its turns; its gradients are back before each step."""
 
-    def __init__(self, case: Case, make: Make, shapes: Shapes) -> None:
-        params = parameters(shapes)
+    def __init__(self, case: Case, make: Make, shapes: Shapes, clock: Clock) -> None:
+        params = parameters(shapes, clock.device)
+        self._clock = clock
         self.optimizer = make(params)
         self._gradients = [(p, p.grad) for p in params]
         self._closure = self.restore if case.closure else None
@@ -201,9 +205,9 @@ class Candidate:
     def turn(self) -> float:
         """Seconds of a step."""
         self.restore()
-        began = time.thread_time()
+        began = self._clock.now()
         self.optimizer.step(self._closure) if self._closure else self.optimizer.step()
-        return time.thread_time() - began
+        return self._clock.now() - began
 
 
 def makers(case: Case) -> Iterator[tuple[str, Make]]:
@@ -235,7 +239,7 @@ def state_bytes(optimizer: Any, entries: int) -> float:
     return sum(t.numel() * t.element_size() for t in kept) / entries
 
 
-def measure(case: Case, shapes: Shapes, steps: int) -> dict[str, Any]:
+def measure(case: Case, shapes: Shapes, steps: int, clock: Clock) -> dict[str, Any]:
     """Medians of each candidate and of the floor, in milliseconds."""
     entries = sum(torch.Size(shape).numel() for shape in shapes)
     found: dict[str, Candidate] = {}
@@ -243,7 +247,7 @@ def measure(case: Case, shapes: Shapes, steps: int) -> dict[str, Any]:
     first: dict[str, float] = {}
     for name, make in makers(case):
         try:
-            candidate = Candidate(case, make, shapes)
+            candidate = Candidate(case, make, shapes, clock)
             began = sum(os.times()[:4])  # of this process and its children: the C++ compiler
             for _ in range(3):
                 candidate.turn()
@@ -253,13 +257,14 @@ def measure(case: Case, shapes: Shapes, steps: int) -> dict[str, Any]:
             if name not in MODULES:
                 raise
             failed[name] = f"{type(error).__name__}: {error}".splitlines()[0]
-    source = torch.randn(max(entries, 4_000_000))
+    least = 4_000_000 if clock.device.type == "cpu" else 256_000_000  # so that launching is nothing
+    source = torch.randn(max(entries, least), device=clock.device)
     target = torch.empty_like(source)
 
     def copy() -> float:
-        began = time.thread_time()
+        began = clock.now()
         target.copy_(source)
-        return time.thread_time() - began
+        return clock.now() - began
 
     turns = {name: (case.cycle, candidate.turn) for name, candidate in found.items()}
     turns["copy"] = 1, copy
@@ -283,8 +288,8 @@ def measure(case: Case, shapes: Shapes, steps: int) -> dict[str, Any]:
     }
 
 
-def line(set_name: str, method: str, row: dict[str, Any]) -> str:
-    """A row of the table."""
+def line(set_name: str, method: str, row: dict[str, Any], form: str) -> str:
+    """A row of the table, with torch's own in one of its forms."""
     ms, compiled = row["milliseconds"], row["milliseconds"]["ours compiled"]
     best = min((n for n in ms if n.startswith("torch")), key=ms.__getitem__)
     peers = [f"{name} {ms[name] / compiled:.2f}" for name in MODULES if name in ms]
@@ -292,7 +297,7 @@ def line(set_name: str, method: str, row: dict[str, Any]) -> str:
     cells = [
         set_name,
         method,
-        f"{ms['ours'] / ms['torch for-loop']:.2f}",
+        f"{ms['ours'] / ms[f'torch {form}']:.2f}",
         f"{compiled / ms[best]:.2f} ({best.removeprefix('torch ')})",
         f"{compiled / ms['floor']:.2f}",
         ", ".join(peers) or "-",
@@ -307,28 +312,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--methods", default=",".join(CASES))
+    parser.add_argument("--sets", default=",".join(SETS))
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     random.seed(0)
     warnings.simplefilter("ignore")
+    clock = Clock(arguments.device)
+    form = "for-loop" if clock.device.type == "cpu" else "foreach"
     torch.compile(torch.sin)(torch.zeros(2))  # torch.compile's own start is no method's time
     peers = [m for m in MODULES if importlib.util.find_spec(m)]
     known = versions() | {m: importlib.metadata.version(m) for m in peers}
-    results: dict[str, Any] = {"machine": machine(), "versions": known, "rows": []}
-    print(f"{machine()}, {known}, one thread, medians of {arguments.steps} turns\n")
+    results: dict[str, Any] = {"machine": clock.machine(), "versions": known, "rows": []}
+    print(f"{clock.machine()}, {known}, medians of {arguments.steps} turns\n")
     print(
-        "| tensors | method | ours / torch loop | compiled / torch fastest | compiled / floor "
+        f"| tensors | method | ours / torch {form} | compiled / torch fastest | compiled / floor "
         "| peer / compiled | compile, processor s | state, bytes an entry |"
     )
-    print("|---|---|---|---|---|---|---|---|")
-    for set_name, shapes in SETS.items():
+    print("|---|---|---|---|---|---|---|---|", flush=True)
+    for set_name in arguments.sets.split(","):
         for method in arguments.methods.split(","):
-            row = measure(CASES[method], shapes, arguments.steps)
+            row = measure(CASES[method], SETS[set_name], arguments.steps, clock)
             results["rows"].append({"tensors": set_name, "method": method, **row})
-            print(line(set_name, method, row), flush=True)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=2), encoding="utf-8")
+            print(line(set_name, method, row, form), flush=True)
+            if arguments.json:  # after each, so that what was measured stays
+                arguments.json.write_text(json.dumps(results, indent=2), encoding="utf-8")
 
 
 if __name__ == "__main__":

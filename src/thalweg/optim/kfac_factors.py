@@ -28,6 +28,9 @@ __all__ = [
 Block = dict[str, Any]
 
 FISHERS = one_of("exact", "monte-carlo", "empirical")
+# A number in the state: torch's load_state_dict takes a text inside a nest apart.
+_KINDS = ("linear", "embedding", "affine")
+_EMBEDDING, _AFFINE = 1, 2
 
 
 def _two_integers(value: Any) -> bool:
@@ -108,7 +111,7 @@ def take_factors(
         block = blocks.setdefault(f"{first}:{rows}", {})
         if "count" not in block:
             block |= {
-                "kind": found.kind,
+                "kind": _KINDS.index(found.kind),
                 "bias": -1 if bias is None else bias,
                 "first": first,
                 "rows": rows,
@@ -194,7 +197,7 @@ def refresh_inverses(block: Block, damping: float) -> None:
     if "scales" in block:  # EKFAC needs no inverses
         block["left"], block["right"] = block["left_vectors"], block["right_vectors"]
         return
-    if block["kind"] == "affine":
+    if block["kind"] == _AFFINE:
         eye = torch.eye(2, dtype=g.dtype, device=g.device)
         block["left"] = torch.linalg.inv(g.double() + damping * eye.double()).to(g)
         block["right"] = a
@@ -224,7 +227,7 @@ def precondition(
     if bias is not None:
         b = torch.zeros_like(bias[taken]) if bias.grad is None else bias.grad[taken]
         b = b.to(left.dtype)
-    if block["kind"] == "affine":
+    if block["kind"] == _AFFINE:
         new, new_bias = _affine(left, g, torch.zeros_like(g) if b is None else b)
     else:
         flat = g.reshape(len(g), -1)
@@ -239,7 +242,7 @@ def precondition(
 
 def _solved(block: Block, g: Tensor) -> Tensor:
     """The damped inverse times a gradient, by inverses or along eigenvectors."""
-    embedded = block["kind"] == "embedding"
+    embedded = block["kind"] == _EMBEDDING
     if "scales" not in block:
         left, right = block["left"], block["right"]
         return right[:, None] * (g @ left) if embedded else left @ g @ right

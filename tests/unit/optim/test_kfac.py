@@ -435,6 +435,24 @@ def test_networks_of_every_layer_are_covered_and_trained(kind, method, options, 
     assert sum(losses[-5:]) / 5 < (0.65 if kind == "words" else 0.05) * losses[0]
 
 
+@pytest.mark.parametrize("kind", ["words", "images"])
+def test_a_checkpoint_of_every_kind_of_layer_resumes_exactly(kind):
+    ends = []
+    for interrupted in (False, True):
+        model, x, y = problem(kind)
+        model.eval()  # no dropout
+        closure = Objective(model, F.cross_entropy).closure(x, y)
+        optimizer = KFAC(model, intervals=(2, 4))
+        for t in range(7):
+            if interrupted and t == 3:
+                state = saved(optimizer)
+                optimizer = KFAC(model, intervals=(2, 4))
+                optimizer.load_state_dict(state)
+            optimizer.step(closure)
+        ends.append(flat(model))
+    assert torch.equal(*ends)
+
+
 # ---- the quadratic model ------------------------------------------------------------------
 def test_rate_and_momentum_minimise_the_quadratic_model():
     model = network()
