@@ -1,5 +1,7 @@
 # Everything runs from .venv, which is rebuilt when pyproject.toml or constraints.txt change.
 PYTHON    ?= python3
+# Test processes beside each other, each of one thread.
+WORKERS   ?= auto
 # Extra arguments for pip, such as an index with CPU builds of torch.
 PIP_FLAGS ?=
 
@@ -23,7 +25,7 @@ test: $(STAMP)  ## lint, format, types, tests and doctests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyrefly check --summarize-errors
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 test-slow: export OMP_NUM_THREADS ?= 1
 test-slow: export MPLBACKEND ?= Agg
