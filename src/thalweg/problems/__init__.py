@@ -13,8 +13,13 @@ One's own problem takes a model, a loss and data::
 :func:`load` gives the built-in ones of :func:`catalogue`: images, tables and text, small problems
 made from a seed, and two-dimensional functions (:class:`TestFunction`), whose minima and saddles
 are known. Nothing is fetched unless it is asked for; :class:`Source` says where data are sought.
+
+For methods that minimise functions there are the classical sets, which are no such problems but
+functions with starts and known minima: :func:`least_squares_set`, :func:`quadratic_set` and
+:func:`bounded_set`.
 """
 
+from thalweg.problems.box import BoundedProblem
 from thalweg.problems.catalogue import Entry, catalogue, load
 from thalweg.problems.conditioned import linear, logistic
 from thalweg.problems.data import Data
@@ -29,6 +34,7 @@ from thalweg.problems.functions import (
     SADDLE,
     quadratic,
 )
+from thalweg.problems.least_squares import Certified, LeastSquaresProblem
 from thalweg.problems.measures import (
     ACCURACY,
     EXPLAINED_VARIANCE,
@@ -37,6 +43,8 @@ from thalweg.problems.measures import (
 )
 from thalweg.problems.metric import Metric, Scores, Target
 from thalweg.problems.problem import Problem, TestFunction
+from thalweg.problems.quadratics import QuadraticProblem
+from thalweg.problems.sets import bounded_set, least_squares_set, quadratic_set
 from thalweg.problems.sources import Source
 
 
@@ -53,17 +61,24 @@ __all__ = [
     "RAVINE",
     "ROSENBROCK",
     "SADDLE",
+    "BoundedProblem",
+    "Certified",
     "Data",
     "Entry",
+    "LeastSquaresProblem",
     "Metric",
     "Problem",
+    "QuadraticProblem",
     "Scores",
     "Source",
     "Target",
     "TestFunction",
+    "bounded_set",
     "catalogue",
+    "least_squares_set",
     "linear",
     "load",
     "logistic",
     "quadratic",
+    "quadratic_set",
 ]
