@@ -1,25 +1,51 @@
 """Loss landscapes: surfaces and lines through real weights, and paths on them.
 
-:class:`Surface`, :class:`Line` and :class:`PlanePath` are plain data, which
-:mod:`thalweg.report` draws.
+:func:`plane` and :func:`line` measure, along axes that :func:`random_axes`, :func:`hessian_axes`,
+:func:`pca_axes`, :func:`axes_through` and :func:`axes_along` make. :class:`Trajectory` records an
+optimizer, and :func:`interpolate` looks between two sets of weights. What is measured
+(:class:`Surface`, :class:`Line`, :class:`PlanePath`) is plain data, which :mod:`thalweg.report`
+draws.
 """
 
 from thalweg.landscape.barriers import barrier_of
 from thalweg.landscape.batch_norm import recalibrated
+from thalweg.landscape.directions import Axes, axes_along, axes_through, state_vector
+from thalweg.landscape.directions_hessian import hessian_axes
+from thalweg.landscape.directions_pca import pca_axes, random_walk_variance
+from thalweg.landscape.directions_random import normalised, random_axes
 from thalweg.landscape.interpolation import Interpolation, interpolate
+from thalweg.landscape.line import line
+from thalweg.landscape.plane import plane
+from thalweg.landscape.plane_grid import AutoSpan
+from thalweg.landscape.plane_paths import project
 from thalweg.landscape.recording import Recording
+from thalweg.landscape.store import read_store
 from thalweg.landscape.surface import Line, PlanePath, Surface
 from thalweg.landscape.trajectory import Trajectory
 
 
 __all__ = [
+    "AutoSpan",
+    "Axes",
     "Interpolation",
     "Line",
     "PlanePath",
     "Recording",
     "Surface",
     "Trajectory",
+    "axes_along",
+    "axes_through",
     "barrier_of",
+    "hessian_axes",
     "interpolate",
+    "line",
+    "normalised",
+    "pca_axes",
+    "plane",
+    "project",
+    "random_axes",
+    "random_walk_variance",
+    "read_store",
     "recalibrated",
+    "state_vector",
 ]

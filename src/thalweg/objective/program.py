@@ -163,6 +163,10 @@ class ModelProgram:
                 return self._module(self.batch)
             return functional_call(self._module, self._values(theta), (self.batch,))
 
+    def bare(self) -> Any:
+        """What the forward function returns at the live parameters, nothing copied or replayed."""
+        return self._module.forward(self.batch)
+
     @contextmanager
     def standing(self, theta: Sequence[Tensor]) -> Iterator[None]:
         """Stand at ``theta`` until the backward pass is over.
@@ -203,12 +207,12 @@ class ModelProgram:
 
     def loss(self, theta: Sequence[Tensor] | None, *, settle: bool = False) -> Tensor:
         """The loss at ``theta``, or at the live parameters."""
-        return self._loss_of(self.forward(theta, settle=settle))
+        return self.loss_of(self.forward(theta, settle=settle))
 
     def weighted(self, theta: Sequence[Tensor] | None, *, settle: bool) -> tuple[Tensor, float]:
         """The loss and the weight of this batch in a sum over batches."""
         result = self.forward(theta, settle=settle)
-        return self._loss_of(result), self.weigh(result)
+        return self.loss_of(result), self.weigh(result)
 
     def twice(self, *, settle: bool) -> tuple[Tensor, float]:
         """The loss and the weight at the live parameters, differentiable twice."""
@@ -218,7 +222,8 @@ class ModelProgram:
         with twice_differentiable(recurrent):
             return self.weighted(None, settle=settle)
 
-    def _loss_of(self, result: Any) -> Tensor:
+    def loss_of(self, result: Any) -> Tensor:
+        """The loss, from what the forward function returned."""
         loss = result if self.loss_fn is None else self.loss_fn(*result)
         return checked_scalar(loss, "Objective", "loss_fn" if self.loss_fn else "forward")
 
