@@ -12,22 +12,23 @@ For axes that are not orthonormal this is not the inner product with each of the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from thalweg.errors import bad_argument
+from thalweg.landscape.weights import flat_weights
 from thalweg.objective import AbstractClosure
 from thalweg.vectors import Vector
 
 
 __all__ = ["Axes", "Weights", "as_vector", "axes_along", "axes_through", "state_vector"]
 
-Weights = Vector | Tensor | Sequence[Tensor]
+Weights = Vector | Tensor | Sequence[Tensor] | nn.Module | Mapping[str, Any]
 
 _MARGIN = 0.25  # of the points' extent, left around them
 
@@ -114,13 +115,14 @@ class Axes:
         return np.array([[float(a.dot(b)) for b in self.directions] for a in self.directions])
 
 
-def as_vector(where: str, like: Vector, weights: Weights) -> Vector:
-    """Weights in any form as a Vector of the shapes, types and devices of ``like``.
+def as_vector(where: str, like: AbstractClosure | Vector, weights: Weights) -> Vector:
+    """Weights in any form as a Vector of the shapes, types and devices of the parameters.
 
     Args:
         where: For messages.
-        like: The parameters.
-        weights: A Vector, a flat tensor, or tensors one for each parameter.
+        like: A closure, or its parameters.
+        weights: A Vector, a flat tensor, or tensors one for each parameter; of a closure, a module
+            or a state_dict too.
 
     Raises:
         ValueError: If the shapes do not fit.
@@ -129,21 +131,26 @@ def as_vector(where: str, like: Vector, weights: Weights) -> Vector:
         >>> as_vector("plane", Vector([torch.zeros(1, 2), torch.zeros(1)]), torch.arange(3.0))
         Vector(3 entries in 2 tensors: (1, 2), (1,))
     """
-    single = isinstance(weights, Tensor)
-    if isinstance(weights, Tensor) and len(like) == 1 and weights.shape == like[0].shape:
+    params = like if isinstance(like, Vector) else like.params
+    if isinstance(weights, (nn.Module, Mapping)):
+        if isinstance(like, Vector):
+            allowed = "a Vector, a flat tensor or a list of tensors"
+            raise bad_argument(where, "weights", type(weights).__name__, allowed)
+        weights = flat_weights(weights, like, where)
+    if isinstance(weights, Tensor) and len(params) == 1 and weights.shape == params[0].shape:
         parts = [weights]
     elif isinstance(weights, Tensor):
-        if weights.ndim != 1 or weights.numel() != like.numel():
-            allowed = f"a flat tensor of {like.numel()} entries"
+        if weights.ndim != 1 or weights.numel() != params.numel():
+            allowed = f"a flat tensor of {params.numel()} entries"
             raise bad_argument(where, "weights", tuple(weights.shape), allowed)
-        parts = like.like(weights.detach()).tensors
+        parts = params.like(weights.detach()).tensors
     else:
         parts = list(weights)
-    shapes = [tuple(part.shape) for part in parts]
-    if not single and shapes != [tuple(part.shape) for part in like]:
-        allowed = f"tensors of the shapes of the {len(like)} trainable parameters"
-        raise bad_argument(where, "weights", shapes, allowed)
-    pairs = zip(parts, like, strict=True)
+        shapes = [tuple(part.shape) for part in parts]
+        if shapes != [tuple(part.shape) for part in params]:
+            allowed = f"tensors of the shapes of the {len(params)} trainable parameters"
+            raise bad_argument(where, "weights", shapes, allowed)
+    pairs = zip(parts, params, strict=True)
     return Vector([part.detach().to(p.device, p.dtype) for part, p in pairs])
 
 
@@ -175,9 +182,9 @@ def axes_along(
         tensor([0., 0.])
     """
     where = "axes_along"
-    made = tuple(as_vector(where, closure.params, d) for d in directions)
+    made = tuple(as_vector(where, closure, d) for d in directions)
     names = ["first direction", "second direction"] if labels is None else list(labels)
-    start = closure.params.clone() if centre is None else as_vector(where, closure.params, centre)
+    start = closure.params.clone() if centre is None else as_vector(where, closure, centre)
     return Axes(start, made, tuple(names[: len(made)]), meta={"kind": "given"})
 
 
@@ -192,7 +199,8 @@ def axes_through(
 
     Args:
         closure: Whose parameters.
-        *points: Two or three weights, as Vectors, flat tensors or lists of tensors.
+        *points: Two or three weights: modules, state_dicts, Vectors, flat tensors or lists of
+            tensors.
         labels: Their names.
 
     Returns:
@@ -216,7 +224,7 @@ def axes_through(
     where = "axes_through"
     if len(points) not in {2, 3}:
         raise bad_argument(where, "points", len(points), "two or three weights")
-    start, *others = [as_vector(where, closure.params, point) for point in points]
+    start, *others = [as_vector(where, closure, point) for point in points]
     names, meta = [str(label) for label in labels], {"kind": "through", "points": list(labels)}
     away = [other - start for other in others]
     if len(away) == 1:

@@ -55,7 +55,7 @@ def hessian_axes(
     """
     one_of(*_ORDERS).check("hessian_axes", "which", which)
     live = closure.params
-    at = live.clone() if centre is None else as_vector("hessian_axes", live, centre)
+    at = live.clone() if centre is None else as_vector("hessian_axes", closure, centre)
     with standing_at(closure, at):
         hessian = Hessian(closure, how=How(check=False))
         pairs = eigsh(hessian, count, which, tol=tol, seed=seed, progress=progress, copies=False)

@@ -18,7 +18,7 @@ from thalweg.vectors import Vector
 
 __all__ = ["Directions", "axes_of"]
 
-Directions = str | Axes | Weights | Sequence[Weights]
+Directions = str | Axes | Vector | Tensor | Sequence[Any]
 
 _EIGENVECTORS = {"hessian": "LA", "hessian-ends": "BE"}
 
@@ -65,7 +65,7 @@ def axes_of(
         raise bad_argument(where, "directions", f"{len(axes.directions)} directions", allowed)
     if centre is None or not isinstance(directions, Axes):
         return axes
-    moved = as_vector(where, closure.params, centre)
+    moved = as_vector(where, closure, centre)
     return Axes(moved, axes.directions, axes.labels, None, axes.meta)
 
 

@@ -23,6 +23,8 @@ from torch import Tensor
 
 from thalweg.errors import bad_argument, one_of
 from thalweg.landscape.directions import Axes, Weights, as_vector, window_around
+from thalweg.landscape.recording import Recording
+from thalweg.landscape.trajectory import Trajectory
 from thalweg.objective import AbstractClosure
 from thalweg.vectors import Vector
 
@@ -73,7 +75,7 @@ def random_walk_variance(steps: int | Sequence[int], centre: str = "mean") -> np
 
 def pca_axes(
     closure: AbstractClosure,
-    points: Sequence[Weights],
+    points: Trajectory | Recording | Sequence[Weights],
     *,
     centre: str = "final",
     steps: Sequence[int] | None = None,
@@ -82,11 +84,12 @@ def pca_axes(
 
     Args:
         closure: Whose parameters.
-        points: The recorded weights in order, at least three: flat tensors, Vectors or lists of
-            tensors, on any device.
+        points: A Trajectory, or the recorded weights in order, at least three: flat tensors,
+            Vectors or lists of tensors, on any device.
         centre: ``"final"`` measures from the last point, as Li et al. do; ``"mean"`` from the mean,
             as principal component analysis does. The picture's centre is the same point.
-        steps: The step at which each point was recorded; None takes equal distances.
+        steps: The step at which each point was recorded; None takes a Trajectory's own, else equal
+            distances.
 
     Returns:
         The axes, with a window around the path. ``meta`` has ``explained_variance`` of the first
@@ -111,12 +114,17 @@ def pca_axes(
     """
     where = "pca_axes"
     one_of(*_CENTRES).check(where, "centre", centre)
+    if isinstance(points, Trajectory):
+        points = points.recording
+    if isinstance(points, Recording):
+        steps = points.steps.tolist() if steps is None else steps
+        points = list(points.points())
     if len(points) < 3:
         raise bad_argument(where, "points", f"{len(points)} points", "three points at least")
     if steps is not None and len(steps) != len(points):
         raise bad_argument(where, "steps", f"{len(steps)} steps", f"{len(points)}, one a point")
     like = closure.params
-    flats = [_flat(where, like, point) for point in points]
+    flats = [_flat(where, closure, point) for point in points]
     gram = sum(block @ block.T for _, block in _blocks(flats))
     gram = _centred(np.asarray(gram), centre)
     if not np.isfinite(gram).all():
@@ -147,15 +155,16 @@ def pca_axes(
         "random_walk_variance": walk[:_SHOWN].tolist(),
     }
     axes = Axes(start_at, made, labels, None, meta)
-    window = window_around(axes.project(points)[0])
+    window = window_around(axes.project(flats)[0])
     return Axes(start_at, made, labels, window, meta)
 
 
-def _flat(where: str, like: Vector, point: Weights) -> Tensor:
+def _flat(where: str, closure: AbstractClosure, point: Weights) -> Tensor:
     """A recorded point as it lies, without a copy where it is flat already."""
-    if isinstance(point, Tensor) and point.ndim == 1 and point.numel() == like.numel():
-        return point.detach()
-    return torch.cat([part.reshape(-1) for part in as_vector(where, like, point)])
+    flat = point.flat if isinstance(point, Vector) else point
+    if isinstance(flat, Tensor) and flat.ndim == 1 and flat.numel() == closure.params.numel():
+        return flat.detach()
+    return torch.cat([part.reshape(-1) for part in as_vector(where, closure, point)])
 
 
 def _blocks(flats: list[Tensor]) -> Iterator[tuple[slice, np.ndarray]]:

@@ -96,7 +96,7 @@ def random_axes(
     one_of(*_TREATMENTS).check("random_axes", "norms", norms)
     integer_from(1).check("random_axes", "count", count)
     live = closure.params
-    start = live.clone() if centre is None else as_vector("random_axes", live, centre)
+    start = live.clone() if centre is None else as_vector("random_axes", closure, centre)
     read = layouts(closure, output_axes)
     still = {"bias": biases == "zero", "norm": norms == "zero", "weight": False}
     generator = torch.Generator().manual_seed(seed)
@@ -147,8 +147,8 @@ def normalised(
     """
     one_of(*NORMALISATIONS).check("normalised", "normalisation", normalisation)
     live = closure.params
-    at = live.clone() if centre is None else as_vector("normalised", live, centre)
-    given = as_vector("normalised", live, direction)
+    at = live.clone() if centre is None else as_vector("normalised", closure, centre)
+    given = as_vector("normalised", closure, direction)
     return _normalised(given, at, normalisation, layouts(closure, output_axes))
 
 

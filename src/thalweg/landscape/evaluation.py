@@ -13,7 +13,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from thalweg.landscape.evaluation_batchnorm import Recalibration
+from thalweg.landscape.batch_norm import averaging_layers, recalibrated
 from thalweg.landscape.evaluation_derived import Derived
 from thalweg.landscape.evaluation_guard import Buffers, modules_of
 from thalweg.landscape.evaluation_metrics import Wanted
@@ -96,7 +96,7 @@ class Evaluation:
     Args:
         closure: A closure or a risk.
         wanted: The metrics.
-        recalibrate: Whether BatchNorm's statistics are estimated anew before each evaluation.
+        recalibrate: Whether BatchNorm's statistics are gathered anew for each evaluation.
 
     Example:
         >>> from thalweg.objective import Objective
@@ -111,7 +111,7 @@ class Evaluation:
     ) -> None:
         self.closure, self.wanted = closure, wanted
         self.samples = [Sample(batch.program, wanted) for batch in closure.batches]
-        self.recalibration = Recalibration(closure) if recalibrate else None
+        self.recalibrates = recalibrate and bool(averaging_layers(closure))
         self.derived = Derived(closure, wanted.derived) if wanted.derived else None
         self.random = self.moves = False
         self.watch: Callable[[int], None] | None = None  # told which batch comes next
@@ -120,20 +120,22 @@ class Evaluation:
     @property
     def passes(self) -> int:
         """Forward passes of one evaluation."""
-        return len(self.samples) * (2 if self.recalibration else 1)
+        return len(self.samples) * (2 if self.recalibrates else 1)
 
     @torch.no_grad()
     def __call__(self) -> Values:
         """The loss and all metrics, in the order of their names."""
+        if not self.recalibrates:
+            return self._values()
+        with recalibrated(self.closure):
+            return self._values()
+
+    def _values(self) -> Values:
         if self._buffers is None:
             self._look()
-        if self.recalibration:
-            self.recalibration()
         parts = [self._part(k, sample) for k, sample in enumerate(self.samples)]
         values = combined(self.samples, parts, self.closure.summed)
-        if self.derived is None:
-            return values
-        return [*values, *self.derived()]
+        return values if self.derived is None else [*values, *self.derived()]
 
     def _part(self, k: int, sample: Sample) -> Values:
         if self.watch is not None:
@@ -145,12 +147,7 @@ class Evaluation:
 
     def _look(self) -> None:
         """The first evaluation: what is drawn, what is moved, how much each batch weighs."""
-        self._buffers = Buffers(modules_of(self.closure))
-        if self.recalibration:
-            self.recalibration()
-            settled = Buffers(modules_of(self.closure))
-        else:
-            settled = self._buffers
+        self._buffers = settled = Buffers(modules_of(self.closure))
         devices = {p.device for p in self.closure.params if p.is_cuda}
         for k, sample in enumerate(self.samples):
             if self.watch is not None:
@@ -163,9 +160,8 @@ class Evaluation:
             drawn = any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
             self.random, self.moves = self.random or drawn, self.moves or settled.moved()
             settled.put_back()
-        if self.recalibration:
-            self.moves = False  # they are estimated anew anyway
-        self._buffers = settled
+        if self.recalibrates:
+            self.moves = False  # the statistics are of this point alone
 
 
 def _random_states(devices: set[torch.device]) -> list[Tensor]:

@@ -116,6 +116,8 @@ def _reusing(
 ) -> list[Scheme]:
     """The first layer from three products; with its weights left behind where nobody looks."""
     modules = modules_of(evaluation.closure)
+    if evaluation.recalibrates:  # its passes do not say which batch they are of
+        return []
     if not modules or any(isinstance(m, torch.jit.ScriptModule) for m in modules):
         return []
     plain = InPlace(evaluation, axes)
@@ -143,7 +145,7 @@ def _several(
 ) -> list[Scheme]:
     """Several points at once, where that may pay."""
     kept = evaluation.random or evaluation.moves
-    if kept or evaluation.recalibration or evaluation.derived:
+    if kept or evaluation.recalibrates or evaluation.derived:
         return []
     if method.startswith("vmap of "):
         return [Batched(evaluation, axes, int(method.removeprefix("vmap of ")))]

@@ -99,7 +99,7 @@ def plane(
     check_closure("plane", closure)
     axes = axes_of("plane", closure, directions, 2, seed, centre)
     survey = Survey("plane", closure, axes, metrics, batchnorm)
-    walks = {name: points_of("plane", axes, walk) for name, walk in (paths or {}).items()}
+    walks = {name: points_of("plane", closure, walk) for name, walk in (paths or {}).items()}
     sizes = _pair("plane", "resolution", resolution, int)
     gaps = _pair("plane", "spacing", spacing, str)
     with survey.begun():

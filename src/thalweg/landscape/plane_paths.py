@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
 
 import numpy as np
 
 from thalweg.errors import bad_argument
 from thalweg.landscape.directions import Axes, Weights, as_vector
 from thalweg.landscape.evaluation_survey import Survey
+from thalweg.landscape.recording import Recording
 from thalweg.landscape.surface import PlanePath
+from thalweg.landscape.trajectory import Trajectory
 from thalweg.objective import AbstractClosure
 from thalweg.vectors import Vector
 
 
-__all__ = ["Path", "Recorded", "path_in", "points_of", "project"]
+__all__ = ["Path", "path_in", "points_of", "project"]
 
 
-class Recorded(Protocol):
-    """A record of a training run, as a Trajectory is."""
-
-    @property
-    def steps(self) -> Sequence[int]:
-        """The step of each point."""
-        ...
-
-    def points(self) -> Sequence[Any]:
-        """The recorded weights."""
-        ...
-
-
-Path = Recorded | Sequence[Weights]
+Path = Trajectory | Recording | Sequence[Weights]
 
 
 def project(
@@ -71,20 +59,19 @@ def project(
     if not isinstance(closure, AbstractClosure):
         raise TypeError(f"project(closure={type(closure).__name__}): a closure is needed.")
     survey = Survey("project", closure, axes, (), batchnorm)
-    found, steps = points_of("project", axes, points)
+    found, steps = points_of("project", closure, points)
     with survey.begun():
         return path_in(survey, name, found, steps)
 
 
-def points_of(where: str, axes: Axes, walk: Path) -> tuple[list[Vector], np.ndarray]:
+def points_of(where: str, closure: AbstractClosure, walk: Path) -> tuple[list[Vector], np.ndarray]:
     """The points of a path as Vectors, and their steps."""
-    given: Any = walk
-    recorded = callable(getattr(given, "points", None))
-    points = list(given.points() if recorded else given)
-    steps = np.asarray(list(given.steps) if recorded else range(len(points)))
-    if not points or len(steps) != len(points):
+    recording = walk.recording if isinstance(walk, Trajectory) else walk
+    points = list(recording.points() if isinstance(recording, Recording) else recording)
+    steps = recording.steps if isinstance(recording, Recording) else np.arange(len(points))
+    if not points:
         raise bad_argument(where, "paths", f"{len(points)} points", "recorded weights, in order")
-    return [as_vector(where, axes.centre, point) for point in points], steps
+    return [as_vector(where, closure, point) for point in points], steps
 
 
 def path_in(survey: Survey, name: str, points: list[Vector], steps: np.ndarray) -> PlanePath:
