@@ -2,7 +2,6 @@ r"""Conjugate gradients: solve :math:`A x = b` with products alone, A symmetric 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
@@ -10,12 +9,11 @@ import torch
 from torch import Tensor
 
 from thalweg.errors import bad_argument
+from thalweg.numerics.conjugate_directions import ConjugateDirections, Product
+from thalweg.numerics.lanczos import inner
 
 
 __all__ = ["Solution", "conjugate_gradient"]
-
-Product = Callable[[Tensor], Tensor]
-
 
 @final
 @dataclass(frozen=True)
@@ -80,27 +78,15 @@ def conjugate_gradient(
     limit = 2 * b.numel() if most is None else most
     made = torch.zeros_like(b) if x is None else x.clone()
     residual = b.clone() if x is None else b - product(made)
-    enough = tolerance * _dot(b, b) ** 0.5
+    enough = tolerance * inner(b, b) ** 0.5
     if not b.any():  # the solution is 0, whatever the start
         return Solution(torch.zeros_like(b), torch.zeros_like(b), 0, True)
-    z = residual if preconditioner is None else preconditioner(residual)
-    direction, slope = z.clone(), _dot(residual, z)
+    cg = ConjugateDirections(product, residual, preconditioner)
     for iteration in range(limit):
-        if _dot(residual, residual) ** 0.5 <= enough:
-            return Solution(made, residual, iteration, True)
-        turned = product(direction)
-        curvature = _dot(direction, turned)
-        if not curvature > 0:
-            return Solution(made, residual, iteration + 1, False, direction)
-        length = slope / curvature
-        made.add_(direction, alpha=length)
-        residual = residual.sub(turned, alpha=length)
-        z = residual if preconditioner is None else preconditioner(residual)
-        before, slope = slope, _dot(residual, z)
-        direction = direction.mul_(slope / before).add_(z)
-    return Solution(made, residual, limit, _dot(residual, residual) ** 0.5 <= enough)
-
-
-def _dot(a: Tensor, b: Tensor) -> float:
-    """In float64: in float32 long sums lose what the recurrence needs."""
-    return float(torch.dot(a.double(), b.double()))
+        if cg.squares**0.5 <= enough:
+            return Solution(made, cg.residual, iteration, True)
+        direction = cg.direction
+        if not cg.look() > 0:
+            return Solution(made, cg.residual, iteration + 1, False, direction)
+        made.add_(direction, alpha=cg.move())
+    return Solution(made, cg.residual, limit, cg.squares**0.5 <= enough)

@@ -1,0 +1,177 @@
+r"""The trust-region problem in a Krylov space: Gould, Lucidi, Roma and Toint's method (GLTR).
+
+In the basis Q that Lanczos builds from the gradient, the problem
+
+.. math:: \min_p\ g^\top p + \tfrac12 p^\top H p \quad\text{over}\quad \|p\| \le r
+
+has k unknowns, :math:`p = Q h`, and is solved to rounding for each k. What is missing from a
+solution in the whole space is the residual :math:`(H + \sigma I) p + g`, known without a product.
+Unlike Steihaug's path, the step goes on along the edge of the ball.
+
+The Krylov space of g does not see what is orthogonal to g. Where it ends (an invariant space: g is
+an eigenvector, say, or 0), and on request where the step has converged, a random direction is
+followed too; an eigenvalue below :math:`-\sigma` that turns up is the hard case, and the step takes
+its eigenvector in.
+
+References:
+    Gould, Lucidi, Roma and Toint, Solving the trust-region subproblem using the Lanczos method,
+    1999.
+    Ruhe, Implementation aspects of band Lanczos algorithms, 1979.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from thalweg.numerics.krylov_space import KrylovSpace
+from thalweg.numerics.lanczos import ROUNDING, Product, inner
+from thalweg.numerics.probes import Probes
+from thalweg.numerics.quadratic_model import ModelStep
+from thalweg.numerics.secular import Secular, secular
+from thalweg.numerics.steihaug import Truncation
+
+
+__all__ = ["LanczosModel"]
+
+_EVERY = 32  # up to so many basis vectors the small problem is solved after each product
+
+
+@final
+class LanczosModel:
+    """A quadratic model in a Krylov space that grows when a step asks for it.
+
+    Args:
+        product: v -> H v on flat tensors; its argument is not to be changed by it.
+        gradient: g, flat; it may be 0.
+        size: Basis vectors at most, each of the gradient's size; None allows 100.
+        seed: Of the random directions: an integer, or a generator of the CPU's.
+
+    Example:
+        >>> H = torch.tensor([2.0, -1.0, 1.0])
+        >>> model = LanczosModel(lambda v: H * v, torch.tensor([1.0, 0.0, 0.0]))
+        >>> step = model.within(3.0, explore=3)
+        >>> step.hard, [abs(round(x, 4)) for x in step.step.tolist()]
+        (True, [0.3333, 2.9814, 0.0])
+    """
+
+    def __init__(
+        self,
+        product: Product,
+        gradient: Tensor,
+        size: int | None = None,
+        seed: int | torch.Generator = 0,
+    ) -> None:
+        self._like = gradient
+        self._probes = Probes(
+            gradient.numel(), "gaussian", seed, dtype=gradient.dtype, device=gradient.device
+        )
+        self.norm = math.sqrt(inner(gradient, gradient))
+        start = gradient.unsqueeze(1) / self.norm if self.norm > 0 else self._probes.draw(1)
+        most = min(gradient.numel(), 100 if size is None else size)
+        self.space = KrylovSpace(product, start, most, "LanczosModel")
+        self._explored = 0
+        self._rounding = ROUNDING * torch.finfo(gradient.dtype).eps
+
+    @property
+    def products(self) -> int:
+        """Products taken so far."""
+        return self.space.products
+
+    def within(
+        self,
+        radius: float,
+        stop: Truncation | None = None,
+        *,
+        explore: int = 0,
+        everywhere: bool = False,
+    ) -> ModelStep:
+        r"""The step with :math:`\|p\| \le` radius; the space is kept for the next call.
+
+        Args:
+            radius: A finite number > 0; any, whatever it was before.
+            stop: When the step is good enough. Its ``most`` counts all products of this model.
+            explore: Products that may be spent on random directions, in all calls together.
+            everywhere: Explore also where the step has converged in a space that is not invariant.
+
+        Returns:
+            The step; ``products`` counts those of this call.
+
+        Raises:
+            ValueError: If the radius is not a finite number > 0.
+            NonFiniteError: If a product has a NaN or an infinite entry.
+        """
+        stop = stop or Truncation()
+        space, begun = self.space, self.space.products
+        most = 2 * space.length if stop.most is None else stop.most
+        found, fallen, exploring = Secular(np.zeros(0), 0.0, False, False, 0.0), 0.0, False
+        due = True
+        while True:
+            done = False
+            last = space.filled == len(space.rows) or space.products >= most
+            if space.filled and (due or last):
+                found, vectors = self._solve(radius)
+                h = vectors @ found.step
+                done = self._enough(h, found, radius, stop, fallen) and not exploring
+                fallen = found.decrease
+            if last:
+                break
+            if done or not space.waiting:
+                spent = self._explored >= explore
+                if spent or not (everywhere or not space.waiting) or not self._wander():
+                    break
+                exploring = True
+            due = self._grow(exploring)
+            exploring = exploring and self._explored < explore
+        return self._leave(h, found, radius, space.products - begun)
+
+    # ---- inside ---------------------------------------------------------------------------
+    def _solve(self, radius: float) -> tuple[Secular, np.ndarray]:
+        m = self.space.filled
+        values, vectors = np.linalg.eigh(self.space.projected[:m, :m])
+        coordinates = self.norm * vectors[0]
+        return secular(values, coordinates, radius, rounding=self._rounding), vectors
+
+    def _enough(
+        self, h: np.ndarray, found: Secular, radius: float, stop: Truncation, fallen: float
+    ) -> bool:
+        """Whether the residual, or what the last products brought, is small."""
+        outside = self.space.coupling[:, : len(h)] @ h
+        residual = math.sqrt(max(float(outside @ self.space.gram @ outside), 0.0))
+        if residual <= stop.residual * max(self.norm, found.multiplier * radius):
+            return True
+        gained = found.decrease - fallen
+        return 0.0 < fallen and len(h) * gained <= stop.decrease * found.decrease
+
+    def _grow(self, exploring: bool) -> bool:
+        """Take one product; whether the small problem is to be solved now."""
+        space = self.space
+        chosen = len(space.waiting) - 1
+        if not exploring and chosen:
+            lengths = np.sqrt(np.maximum(np.diag(space.gram), 0.0))
+            chosen = int(np.argmax(lengths * np.abs(space.coupling).max(axis=1, initial=0.0)))
+        if space.expand(chosen) and exploring:
+            self._explored += 1
+        return space.filled <= _EVERY or space.filled % (space.filled // 16) == 0
+
+    def _wander(self) -> bool:
+        """Let a random direction wait; whether there is one outside the space."""
+        return any(self.space.add(self._probes.draw(1)[:, 0]) for _ in range(8))
+
+    def _leave(self, h: np.ndarray, found: Secular, radius: float, products: int) -> ModelStep:
+        rows = self.space.rows[: len(h)]
+        step = torch.from_numpy(h).to(rows) @ rows
+        length = radius if found.boundary else float(np.linalg.norm(h))
+        return ModelStep(
+            step.to(self._like),
+            found.decrease,
+            length,
+            found.boundary,
+            found.multiplier,
+            found.hard,
+            products,
+        )

@@ -1,0 +1,169 @@
+r"""A quadratic model :math:`g^\top p + \tfrac12 p^\top H p` with its Hessian decomposed.
+
+One eigendecomposition serves every step that a Newton method may want from a point: the nearly
+exact trust-region step at any radius, the step with negative eigenvalues flipped or clipped, and
+the direction of most negative curvature. A scale D makes them independent of the parameters' units:
+everything is done in the coordinates :math:`D p`, with :math:`D^{-1} H D^{-1}`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from thalweg.errors import NonFiniteError, bad_argument
+from thalweg.numerics.secular import secular
+
+
+__all__ = ["ModelStep", "QuadraticModel", "diagonal_scale"]
+
+
+@final
+@dataclass(frozen=True)
+class ModelStep:
+    r"""A step that a quadratic model proposes.
+
+    Args:
+        step: p, flat.
+        decrease: What the model falls by, :math:`-(g^\top p + \tfrac12 p^\top H p)`.
+        length: Its length, in the scale of the region.
+        boundary: Whether the region bounds it.
+        multiplier: The shift :math:`\sigma` with :math:`(H + \sigma D^2) p = -g`.
+        hard: Whether a part along the lowest eigenvector was added.
+        products: Products taken for it.
+
+    Example:
+        >>> ModelStep(torch.ones(1), 0.5, 1.0, True).multiplier
+        0.0
+    """
+
+    step: Tensor
+    decrease: float
+    length: float
+    boundary: bool
+    multiplier: float = 0.0
+    hard: bool = False
+    products: int = 0
+
+
+@final
+class QuadraticModel:
+    r"""The eigendecomposition of a Hessian, with a gradient in its coordinates.
+
+    Args:
+        gradient: g, n entries.
+        hessian: H, n x n; its symmetric part counts.
+        scale: The positive diagonal D, n entries; None is the identity.
+
+    Raises:
+        NonFiniteError: If the gradient or the Hessian has a NaN or an infinite entry.
+
+    Example:
+        >>> model = QuadraticModel(torch.tensor([1.0, 2.0]), torch.diag(torch.tensor([1.0, -4.0])))
+        >>> model.newton(1e-3).step.tolist(), model.values.tolist()
+        ([-1.0, -0.5], [-4.0, 1.0])
+    """
+
+    def __init__(self, gradient: Tensor, hessian: Tensor, scale: Tensor | None = None) -> None:
+        if not (bool(gradient.isfinite().all()) and bool(hessian.isfinite().all())):
+            raise NonFiniteError("QuadraticModel: NaN or infinite entries in the derivatives.")
+        # In float64 whatever the entries are: an eigenvalue is right to eps times the largest.
+        matrix, flat = hessian.double(), gradient.double()
+        matrix = (matrix + matrix.T) / 2
+        self.scale = None if scale is None else scale.double()
+        if self.scale is not None:
+            matrix = matrix / self.scale / self.scale[:, None]
+            flat = flat / self.scale
+        values, self.vectors = torch.linalg.eigh(matrix)
+        self.values: np.ndarray = values.cpu().numpy()
+        self.coordinates: np.ndarray = (self.vectors.T @ flat).cpu().numpy()
+        self._like = gradient
+        # What the entries' own type lets one tell of an eigenvalue.
+        self._rounding = max(len(flat), 1) * torch.finfo(hessian.dtype).eps
+
+    def within(self, radius: float) -> ModelStep:
+        r"""The best step with :math:`\|D p\| \le` radius, to rounding.
+
+        Raises:
+            ValueError: If the radius is not a finite number > 0.
+        """
+        found = secular(self.values, self.coordinates, radius, rounding=self._rounding)
+        length = float(np.linalg.norm(found.step))
+        return ModelStep(
+            self._leave(found.step),
+            found.decrease,
+            length,
+            found.boundary,
+            found.multiplier,
+            found.hard,
+        )
+
+    def newton(self, floor: float, how: str = "flip") -> ModelStep:
+        r"""The Newton step with positive eigenvalues in place of H's.
+
+        Each eigenvalue becomes :math:`\max(|\lambda|, \delta)`, or :math:`\max(\lambda, \delta)`
+        where ``how`` is ``"clip"``, with :math:`\delta` the share ``floor`` of the largest
+        :math:`|\lambda|`. Clipping makes enormous steps along slightly negative eigenvalues, which
+        flipping does not.
+
+        Args:
+            floor: In (0, 1].
+            how: ``"flip"`` or ``"clip"``.
+
+        Returns:
+            The step; its decrease is that of the real model, and may be negative. Where H is 0 it
+            is the gradient step.
+
+        Raises:
+            ValueError: If an argument is not allowed.
+        """
+        if not 0 < floor <= 1:
+            raise bad_argument("QuadraticModel.newton", "floor", floor, "a number in (0, 1]")
+        if how not in ("flip", "clip"):
+            raise bad_argument("QuadraticModel.newton", "how", how, "'flip' or 'clip'")
+        largest = float(np.abs(self.values).max(initial=0.0)) or 1.0
+        size = np.abs(self.values) if how == "flip" else self.values
+        lifted = np.maximum(size, floor * largest)
+        return self.along(-self.coordinates / lifted)
+
+    def along(self, coordinates: np.ndarray) -> ModelStep:
+        """The step with these coordinates in the eigenbasis, and the real model's decrease."""
+        slope = self.coordinates + 0.5 * self.values * coordinates
+        decrease = -float(slope @ coordinates)
+        length = float(np.linalg.norm(coordinates))
+        return ModelStep(self._leave(coordinates), decrease, length, False)
+
+    def lowest(self) -> tuple[float, Tensor]:
+        r"""The smallest eigenvalue of :math:`D^{-1} H D^{-1}`, and its unit vector v as
+        :math:`D^{-1} v`, along which the model does not rise.
+        """
+        unit = np.zeros(len(self.values))
+        unit[0] = -1.0 if self.coordinates[0] > 0 else 1.0
+        return float(self.values[0]), self._leave(unit)
+
+    def _leave(self, coordinates: np.ndarray) -> Tensor:
+        p = self.vectors @ torch.from_numpy(coordinates).to(self.vectors)
+        return (p if self.scale is None else p / self.scale).to(self._like)
+
+
+def diagonal_scale(hessian: Tensor, floor: float = 1e-8) -> Tensor:
+    r"""The scale :math:`D_i = \sqrt{|H_{ii}|}`, in which no parameter has units.
+
+    Args:
+        hessian: H, n x n.
+        floor: The least :math:`D_i`, as a share of the largest.
+
+    Returns:
+        D, n positive entries; ones where the diagonal is zero.
+
+    Example:
+        >>> diagonal_scale(torch.diag(torch.tensor([4.0, -9.0]))).tolist()
+        [2.0, 3.0]
+    """
+    roots = hessian.diagonal().abs().sqrt()
+    largest = float(roots.max()) if len(roots) else 0.0
+    return roots.clamp_min(floor * largest) if largest > 0 else torch.ones_like(roots)
