@@ -38,6 +38,7 @@ from thalweg.numerics.steihaug import Truncation
 
 __all__ = ["LanczosModel"]
 
+_FLAT = 1e-2  # beside negative eigenvalues, smaller ones than this share count as this
 _EVERY = 32  # up to so many basis vectors the small problem is solved after each product
 
 
@@ -129,6 +130,32 @@ class LanczosModel:
             exploring = exploring and self._explored < explore
         return self._leave(h, found, radius, space.products - begun)
 
+    def natural_length(self, stop: Truncation | None = None) -> float:
+        """The length of the Newton step with negative eigenvalues flipped, as far as the space
+        shows them; 0 where the gradient is 0. The space grows until a first one turns up, or the
+        step has converged.
+        """
+        stop = stop or Truncation()
+        space = self.space
+        most = len(space.rows) if stop.most is None else min(stop.most, len(space.rows))
+        while space.waiting and space.products < most and self.norm > 0:
+            self._grow(False)
+            m = space.filled
+            values, vectors = np.linalg.eigh(space.projected[:m, :m])
+            if values[0] <= 0.0:
+                break
+            h = vectors @ (-self.norm * vectors[0] / values)
+            if self._outside(h) <= stop.residual * self.norm:
+                break
+        if not space.filled or self.norm == 0.0:
+            return 0.0
+        m = space.filled
+        values, vectors = np.linalg.eigh(space.projected[:m, :m])
+        largest = float(np.abs(values).max())
+        least = largest * (_FLAT if values[0] <= 0 else self._rounding)
+        lifted = np.maximum(np.abs(values), least)
+        return float(np.linalg.norm(self.norm * vectors[0] / lifted)) if largest > 0 else 0.0
+
     # ---- inside ---------------------------------------------------------------------------
     def _solve(self, radius: float) -> tuple[Secular, np.ndarray]:
         m = self.space.filled
@@ -140,12 +167,15 @@ class LanczosModel:
         self, h: np.ndarray, found: Secular, radius: float, stop: Truncation, fallen: float
     ) -> bool:
         """Whether the residual, or what the last products brought, is small."""
-        outside = self.space.coupling[:, : len(h)] @ h
-        residual = math.sqrt(max(float(outside @ self.space.gram @ outside), 0.0))
-        if residual <= stop.residual * max(self.norm, found.multiplier * radius):
+        if self._outside(h) <= stop.residual * max(self.norm, found.multiplier * radius):
             return True
         gained = found.decrease - fallen
         return 0.0 < fallen and len(h) * gained <= stop.decrease * found.decrease
+
+    def _outside(self, h: np.ndarray) -> float:
+        """The length of what the products of Q h have outside the space."""
+        parts = self.space.coupling[:, : len(h)] @ h
+        return math.sqrt(max(float(parts @ self.space.gram @ parts), 0.0))
 
     def _grow(self, exploring: bool) -> bool:
         """Take one product; whether the small problem is to be solved now."""

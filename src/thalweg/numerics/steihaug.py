@@ -27,7 +27,7 @@ from thalweg.numerics.lanczos import inner
 from thalweg.numerics.quadratic_model import ModelStep
 
 
-__all__ = ["ConjugatePath", "Truncation", "steihaug", "to_boundary"]
+__all__ = ["ConjugatePath", "Truncation", "to_boundary"]
 
 
 @final
@@ -76,26 +76,45 @@ class _Piece(NamedTuple):
 
 @final
 class ConjugatePath:
-    """The path of conjugate gradients, as far as it was followed.
+    r"""The path of conjugate gradients on a model, followed as far as a step asks for it.
+
+    All directions are kept, a vector for each product. A ball smaller than one before takes no
+    product; a larger one takes those that are missing.
 
     Args:
-        radius: Of the ball in which it was made.
-        pieces: Its moves.
-        why: ``"residual"``, ``"decrease"``, ``"limit"``, ``"boundary"`` or ``"negative"``.
-        products: Products taken.
-        like: A tensor as the steps are to be.
+        product: v -> H v on flat tensors.
+        gradient: g, flat.
+        stop: When it is good enough.
+        preconditioner: v -> P v, symmetric and positive, near the inverse of H. Lengths are then
+            those of :math:`\sqrt{p^\top P^{-1} p}`.
 
     Example:
-        >>> path = steihaug(lambda v: v, torch.tensor([3.0, 4.0]), 2.0)
-        >>> path.within(1.0).step, path.why
-        (tensor([-0.6000, -0.8000]), 'boundary')
+        >>> path = ConjugatePath(lambda v: v, torch.tensor([3.0, 4.0]))
+        >>> path.within(1.0).step, path.within(9.0).step, path.products
+        (tensor([-0.6000, -0.8000]), tensor([-3., -4.]), 1)
     """
 
     def __init__(
-        self, radius: float, pieces: list[_Piece], why: str, products: int, like: Tensor
+        self,
+        product: Product,
+        gradient: Tensor,
+        stop: Truncation | None = None,
+        preconditioner: Product | None = None,
     ) -> None:
-        self.radius, self.why, self.products = radius, why, products
-        self._pieces, self._like = pieces, like
+        self.why = ""  # "residual", "decrease", "limit" or "negative" where the path has ended
+        self._stop = stop or Truncation()
+        self._like, self._plain = gradient, preconditioner is None
+        self._cg = ConjugateDirections(product, -gradient, preconditioner)
+        self._enough = self._stop.residual * math.sqrt(self._cg.squares)
+        most = self._stop.most
+        self._most = 2 * gradient.numel() if most is None else most
+        self._pieces: list[_Piece] = []
+        self._largest = 0.0
+
+    @property
+    def products(self) -> int:
+        """Products taken so far."""
+        return self._cg.products
 
     @property
     def negative(self) -> Tensor | None:
@@ -103,18 +122,24 @@ class ConjugatePath:
         return self._pieces[-1].direction if self.why == "negative" else None
 
     def within(self, radius: float) -> ModelStep:
-        """The step in a ball of at most the size in which the path was made; no new product.
+        """The step in a ball.
+
+        Args:
+            radius: > 0; infinity for no bound: then the step ends before negative curvature.
+
+        Returns:
+            The step; its decrease is 0 if there is nothing to gain.
 
         Raises:
-            ValueError: If the radius is larger, or not positive.
+            ValueError: If the radius is not positive.
+            NonFiniteError: If a product has a NaN or an infinite entry.
         """
-        if not 0 < radius <= self.radius:
-            allowed = f"a number in (0, {self.radius}]"
-            raise bad_argument("ConjugatePath.within", "radius", radius, allowed)
-        step, decrease, length = torch.zeros_like(self._like), 0.0, 0.0
-        for piece in self._pieces:
-            leaves = piece.reach(piece.length) >= radius**2
-            if leaves and math.isfinite(radius):
+        if not radius > 0:
+            raise bad_argument("ConjugatePath.within", "radius", radius, "a number > 0")
+        step, decrease, length, index = torch.zeros_like(self._like), 0.0, 0.0, 0
+        while index < len(self._pieces) or self._follow():
+            piece = self._pieces[index]
+            if math.isfinite(radius) and piece.reach(piece.length) >= radius**2:
                 t = to_boundary(piece.before, piece.cross, piece.squares, radius)
                 step.add_(piece.direction, alpha=t)
                 return ModelStep(step, piece.fall(t), radius, True, products=self.products)
@@ -123,7 +148,65 @@ class ConjugatePath:
             step.add_(piece.direction, alpha=piece.length)
             decrease = piece.fall(piece.length)
             length = math.sqrt(max(piece.reach(piece.length), 0.0))
+            index += 1
         return ModelStep(step, decrease, length, False, products=self.products)
+
+    def natural_length(self) -> float:
+        """The length of the whole path, with the step along negative curvature flipped."""
+        whole = self.within(math.inf)
+        if self.why != "negative":
+            return whole.length
+        last = self._pieces[-1]
+        flipped = last.slope / abs(last.curvature) if last.curvature else 0.0
+        return math.sqrt(last.reach(flipped)) or math.sqrt(last.squares)
+
+    def _follow(self) -> bool:
+        """Take one product and add a piece; False where the path has ended."""
+        cg, stop = self._cg, self._stop
+        last = self._pieces[-1] if self._pieces else None
+        if last is not None and not self.why:
+            self._turn(last)
+        if not self.why and (math.sqrt(cg.squares) <= self._enough or cg.slope <= 0.0):
+            self.why = "residual"
+        if not self.why and cg.products >= self._most:
+            self.why = "limit"
+        if self.why:
+            return False
+        start = last or _Piece(cg.direction, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+        before, fallen = start.reach(start.length), start.fall(start.length)
+        cross, squares = self._across
+        direction, slope, curvature = cg.direction, cg.slope, cg.look()
+        if not math.isfinite(curvature):
+            text = f"ConjugatePath: product {cg.products} has a NaN or an infinite entry."
+            raise NonFiniteError(text)
+        steep = curvature / squares
+        self._largest = max(self._largest, steep)
+        negative = steep <= stop.flat * self._largest
+        length = math.inf if negative else slope / curvature
+        self._pieces.append(
+            _Piece(direction, length, slope, curvature, before, cross, squares, fallen)
+        )
+        self.why = "negative" if negative else ""
+        return True
+
+    def _turn(self, last: _Piece) -> None:
+        """Move to the end of the last piece, unless the path ends there."""
+        self._cg.move()
+        fallen = last.fall(last.length)
+        if len(self._pieces) * (fallen - last.fallen) <= self._stop.decrease * fallen:
+            self.why = "decrease"
+
+    @property
+    def _across(self) -> tuple[float, float]:
+        """z'd and |d|^2 of the next direction; the preconditioner's metric has recurrences only."""
+        cg = self._cg
+        if not self._pieces:
+            return 0.0, cg.slope
+        last = self._pieces[-1]
+        cross = cg.turn * (last.cross + last.length * last.squares)
+        if self._plain:
+            return max(cross, 0.0), inner(cg.direction, cg.direction)
+        return cross, cg.slope + cg.turn**2 * last.squares
 
 
 def to_boundary(before: float, cross: float, squares: float, radius: float) -> float:
@@ -146,76 +229,3 @@ def to_boundary(before: float, cross: float, squares: float, radius: float) -> f
     room = max((radius - start) * (radius + start), 0.0)
     root = math.sqrt(cross**2 + squares * room)
     return room / (cross + root) if cross > 0 else (root - cross) / squares
-
-
-def steihaug(
-    product: Product,
-    gradient: Tensor,
-    radius: float,
-    stop: Truncation | None = None,
-    preconditioner: Product | None = None,
-) -> ConjugatePath:
-    r"""Minimise a quadratic model approximately within :math:`\|p\| \le` radius.
-
-    All directions are kept, a vector for each product, so that the path can be cut again.
-
-    Args:
-        product: v -> H v on flat tensors.
-        gradient: g, flat.
-        radius: > 0; infinity for no bound: then the path stops at negative curvature.
-        stop: When it is good enough.
-        preconditioner: v -> P v, symmetric and positive, near the inverse of H. The length is then
-            that of :math:`\sqrt{p^\top P^{-1} p}`.
-
-    Returns:
-        The path; ``path.within(radius)`` is the step.
-
-    Raises:
-        ValueError: If the radius is not positive.
-        NonFiniteError: If a product has a NaN or an infinite entry.
-
-    Example:
-        >>> H = torch.diag(torch.tensor([1.0, -1.0]))
-        >>> path = steihaug(lambda v: H @ v, torch.tensor([1.0, 1.0]), 5.0)
-        >>> path.why, round(float(path.within(5.0).step.norm()), 4)
-        ('negative', 5.0)
-    """
-    if not radius > 0:
-        raise bad_argument("steihaug", "radius", radius, "a number > 0")
-    stop = stop or Truncation()
-    limit = 2 * gradient.numel() if stop.most is None else stop.most
-    cg = ConjugateDirections(product, -gradient, preconditioner)
-    enough = stop.residual * math.sqrt(cg.squares)
-    before = cross = fallen = largest = 0.0
-    squares = cg.slope if preconditioner is not None else cg.squares
-    pieces: list[_Piece] = []
-    while True:
-        if math.sqrt(cg.squares) <= enough or cg.slope <= 0.0:
-            return ConjugatePath(radius, pieces, "residual", cg.products, gradient)
-        if cg.products >= limit:
-            return ConjugatePath(radius, pieces, "limit", cg.products, gradient)
-        direction, slope, curvature = cg.direction, cg.slope, cg.look()
-        if not math.isfinite(curvature):
-            text = f"steihaug: product {cg.products} has a NaN or an infinite entry."
-            raise NonFiniteError(text)
-        steep = curvature / squares
-        largest = max(largest, steep)
-        negative = steep <= stop.flat * largest
-        length = math.inf if negative else slope / curvature
-        piece = _Piece(direction, length, slope, curvature, before, cross, squares, fallen)
-        pieces.append(piece)
-        if negative:
-            return ConjugatePath(radius, pieces, "negative", cg.products, gradient)
-        before = piece.reach(length)
-        if before >= radius**2:
-            return ConjugatePath(radius, pieces, "boundary", cg.products, gradient)
-        cg.move()
-        last, fallen = fallen, piece.fall(length)
-        if len(pieces) * (fallen - last) <= stop.decrease * fallen:
-            return ConjugatePath(radius, pieces, "decrease", cg.products, gradient)
-        # |d|^2 and z'd by recurrence: in the preconditioner's metric there is no other way.
-        cross = cg.turn * (cross + length * squares)
-        if preconditioner is None:
-            squares, cross = inner(cg.direction, cg.direction), max(cross, 0.0)
-        else:
-            squares = cg.slope + cg.turn**2 * squares
