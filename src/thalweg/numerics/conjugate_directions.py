@@ -74,7 +74,9 @@ class ConjugateDirections:
         return length
 
     def _conditioned(self) -> Tensor:
-        return self.residual if self._preconditioner is None else self._preconditioner(self.residual)
+        if self._preconditioner is None:
+            return self.residual
+        return self._preconditioner(self.residual)
 
     def _slope(self, z: Tensor) -> float:
         return self.squares if self._preconditioner is None else inner(self.residual, z)

@@ -15,6 +15,7 @@ from thalweg.numerics.lanczos import inner
 
 __all__ = ["Solution", "conjugate_gradient"]
 
+
 @final
 @dataclass(frozen=True)
 class Solution:

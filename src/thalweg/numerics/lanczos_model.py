@@ -110,7 +110,7 @@ class LanczosModel:
         space, begun = self.space, self.space.products
         most = 2 * space.length if stop.most is None else stop.most
         found, fallen, exploring = Secular(np.zeros(0), 0.0, False, False, 0.0), 0.0, False
-        due = True
+        h, due = np.zeros(0), True
         while True:
             done = False
             last = space.filled == len(space.rows) or space.products >= most
@@ -131,9 +131,9 @@ class LanczosModel:
         return self._leave(h, found, radius, space.products - begun)
 
     def natural_length(self, stop: Truncation | None = None) -> float:
-        """The length of the Newton step with negative eigenvalues flipped, as far as the space
-        shows them; 0 where the gradient is 0. The space grows until a first one turns up, or the
-        step has converged.
+        """The length of the Newton step with negative eigenvalues flipped; 0 where the gradient is.
+
+        The space grows until a first negative one turns up, or the step has converged.
         """
         stop = stop or Truncation()
         space = self.space
@@ -170,7 +170,7 @@ class LanczosModel:
         if self._outside(h) <= stop.residual * max(self.norm, found.multiplier * radius):
             return True
         gained = found.decrease - fallen
-        return 0.0 < fallen and len(h) * gained <= stop.decrease * found.decrease
+        return fallen > 0.0 and len(h) * gained <= stop.decrease * found.decrease
 
     def _outside(self, h: np.ndarray) -> float:
         """The length of what the products of Q h have outside the space."""

@@ -138,8 +138,10 @@ class QuadraticModel:
         return ModelStep(self._leave(coordinates), decrease, length, False)
 
     def lowest(self) -> tuple[float, Tensor]:
-        r"""The smallest eigenvalue of :math:`D^{-1} H D^{-1}`, and its unit vector v as
-        :math:`D^{-1} v`, along which the model does not rise.
+        r"""The smallest eigenvalue, and the direction of its eigenvector, downhill if anything.
+
+        Returns:
+            The eigenvalue of :math:`D^{-1} H D^{-1}`, and :math:`D^{-1} v` for its unit vector v.
         """
         unit = np.zeros(len(self.values))
         unit[0] = -1.0 if self.coordinates[0] > 0 else 1.0

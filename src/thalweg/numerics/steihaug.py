@@ -1,4 +1,4 @@
-r"""Steihaug and Toint's truncated conjugate gradients within a ball, and their path, to be cut again.
+r"""Steihaug and Toint's truncated conjugate gradients: a path that a ball cuts, and cuts again.
 
 Conjugate gradients on :math:`g^\top p + \tfrac12 p^\top H p` from 0 make points of growing length
 and falling model value. The step is where this path ends, leaves the ball, or meets a direction of
@@ -198,7 +198,7 @@ class ConjugatePath:
 
     @property
     def _across(self) -> tuple[float, float]:
-        """z'd and |d|^2 of the next direction; the preconditioner's metric has recurrences only."""
+        """Z'd and |d|^2 of the next direction; the preconditioner's metric has recurrences only."""
         cg = self._cg
         if not self._pieces:
             return 0.0, cg.slope

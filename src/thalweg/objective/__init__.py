@@ -10,6 +10,7 @@ A loss of a known kind also knows its own curvature in output space and how to d
 model's prediction (:class:`AbstractOutputLoss`).
 """
 
+from thalweg.objective.attempt import Attempt
 from thalweg.objective.closure import AbstractClosure, Closure, Risk
 from thalweg.objective.ledger import Ledger
 from thalweg.objective.losses import (
@@ -26,6 +27,7 @@ from thalweg.objective.objective import FunctionObjective, Objective
 __all__ = [
     "AbstractClosure",
     "AbstractOutputLoss",
+    "Attempt",
     "BinaryCrossEntropy",
     "Closure",
     "CrossEntropy",

@@ -78,22 +78,25 @@ class AbstractDeterministic(AbstractOptimizer, ABC):
     def evaluate(self, closure: Callable[[], Any] | None) -> Ground:
         """Stand where the parameters are: value, gradient and, where needed, products.
 
-        Value and gradient of the last accepted point are taken over where the closure is one of
-        ours, the same as before, and nobody has moved the parameters.
+        What is known of the last accepted point is taken over where the closure is one of ours, the
+        same as before, and nobody has moved the parameters.
         """
         assert closure is not None  # step() has refused
         self._check_one_setting()
         params, last = self.moving(), self._last
         self._last = None
-        if last is not None and last.stands(closure, params):
+        curved = self.needs is Needs.CURVATURE
+        if last is not None and last.stands(closure, params) and last.curved >= curved:
             self._last = last
             return last
         self.counts.nfev += 1
         self.counts.ngev += 1
-        if self.needs is Needs.CURVATURE:
-            seen = look(type(self).__name__, closure, params, self.call)
-            return Ground(closure, params, seen.loss, seen.product, counts=self.counts)
-        ground = Ground(closure, params, self.call(closure), counts=self.counts)
+        name = type(self).__name__
+        if curved:
+            seen = look(name, closure, params, self.call)
+            ground = Ground(closure, params, seen.loss, seen.product, counts=self.counts, name=name)
+        else:
+            ground = Ground(closure, params, self.call(closure), counts=self.counts)
         self._last = ground if isinstance(closure, AbstractClosure) else None
         return ground
 

@@ -11,126 +11,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, final
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
-from thalweg.objective import AbstractClosure
+from thalweg.optim.sight import Counts, Sight, Trial, sight_of, write
 from thalweg.vectors import Vector
 
 
-__all__ = ["Counts", "Ground", "Sight", "sight_of"]
+__all__ = ["Counts", "Ground", "Sight", "Trial", "sight_of"]
 
 Product = Callable[[Tensor], Tensor]
-
-
-@final
-@dataclass
-class Counts:
-    """What a method has asked for so far.
-
-    Args:
-        nfev: Values of the function, those that came with a gradient included.
-        ngev: Gradients.
-        nhvp: Products with a curvature matrix, or with a Jacobian or its transpose.
-
-    Example:
-        >>> Counts(nfev=2).as_dict()
-        {'nfev': 2, 'ngev': 0, 'nhvp': 0}
-    """
-
-    nfev: int = 0
-    ngev: int = 0
-    nhvp: int = 0
-
-    def as_dict(self) -> dict[str, int]:
-        """As plain data."""
-        return dict(vars(self))
-
-
-class Sight(Protocol):
-    """The function at points where nobody stands."""
-
-    def value(self, parts: Sequence[Tensor]) -> float:
-        """The value at a point."""
-        ...
-
-    def value_and_grad(self, parts: Sequence[Tensor]) -> tuple[float, Sequence[Tensor]]:
-        """The value and the gradient at a point."""
-        ...
-
-
-@final
-class _Pure:
-    """One of our closures: evaluated anywhere without touching the model."""
-
-    def __init__(self, closure: AbstractClosure, params: Sequence[Tensor]) -> None:
-        self._closure = closure
-        place = {id(p): i for i, p in enumerate(closure.params)}
-        self._where = [place.get(id(p)) for p in params]
-        self._whole = self._where == list(range(len(closure.params)))
-
-    def _theta(self, parts: Sequence[Tensor]) -> Vector:
-        if self._whole:
-            return Vector(parts)
-        theta = [p.detach() for p in self._closure.params]
-        for i, part in zip(self._where, parts, strict=True):
-            if i is not None:
-                theta[i] = part
-        return Vector(theta)
-
-    def value(self, parts: Sequence[Tensor]) -> float:
-        """The value at a point."""
-        return float(self._closure.value(self._theta(parts)))
-
-    def value_and_grad(self, parts: Sequence[Tensor]) -> tuple[float, Sequence[Tensor]]:
-        """The value and the gradient at a point."""
-        value, grads = self._closure.value_and_grad(self._theta(parts))
-        if self._whole:
-            return float(value), grads.tensors
-        zeros = (torch.zeros_like(part) for part in parts)
-        return float(value), [
-            zero if i is None else grads[i] for i, zero in zip(self._where, zeros, strict=True)
-        ]
-
-
-@final
-class _Live:
-    """Any closure of torch's: the parameters are moved there and exactly back for each call."""
-
-    def __init__(self, closure: Callable[[], Any], params: Sequence[Tensor]) -> None:
-        self._closure = closure
-        self._params = params
-
-    def value(self, parts: Sequence[Tensor]) -> float:
-        """The value at a point."""
-        return self.value_and_grad(parts)[0]
-
-    def value_and_grad(self, parts: Sequence[Tensor]) -> tuple[float, Sequence[Tensor]]:
-        """The value and the gradient at a point."""
-        here = [p.detach().clone() for p in self._params]
-        grads = [None if p.grad is None else p.grad.clone() for p in self._params]
-        try:
-            _write(self._params, parts)
-            with torch.enable_grad():
-                loss = self._closure()
-            found = [
-                torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in self._params
-            ]
-        finally:
-            _write(self._params, here)
-            for p, grad in zip(self._params, grads, strict=True):
-                p.grad = grad
-        return float(loss.detach() if isinstance(loss, Tensor) else loss), found
-
-
-def sight_of(closure: Callable[[], Any], params: Sequence[Tensor]) -> Sight:
-    """How a closure is evaluated away from the live parameters."""
-    if isinstance(closure, AbstractClosure):
-        return _Pure(closure, params)
-    return _Live(closure, params)
 
 
 @final
@@ -147,6 +39,7 @@ class Ground:
         loss: What the closure returned here, having left the gradient in ``.grad``.
         product: v -> H v at the standing point, over ``params``, where it was asked for.
         counts: Where evaluations are counted.
+        name: The method, for warnings.
 
     Raises:
         TypeError: If the closure returned no number.
@@ -170,7 +63,9 @@ class Ground:
         product: Callable[[Vector], Vector] | None = None,
         *,
         counts: Counts,
+        name: str = "Ground",
     ) -> None:
+        self.name = name
         self.closure = closure
         self.params = list(params)
         self.loss = loss
@@ -216,6 +111,11 @@ class Ground:
         columns = torch.stack([self.product(row) for row in eye])
         return (columns + columns.T) / 2
 
+    def attempt(self, x: Tensor) -> Trial:
+        """The function at ``x``, flat, evaluated once: derivatives follow if they are asked for."""
+        self.counts.nfev += 1
+        return Trial(x, self._sight.attempt(self.name, self.split(x)), self._join, self.counts)
+
     # ---- moving ---------------------------------------------------------------------------
     def accept(self, x: Tensor, fun: float | None = None, grad: Tensor | None = None) -> None:
         """Stand at ``x`` from now on: the live parameters move there, ``.grad`` with them.
@@ -228,9 +128,9 @@ class Ground:
         self._product = None  # the graph behind it must not outlive the point
         here = [p.detach().clone() for p in self.params]
         try:
-            _write(self.params, self.split(x))
+            write(self.params, self.split(x))
         except BaseException:
-            _write(self.params, here)
+            write(self.params, here)
             raise
         self.x = x
         self.fun = math.nan if fun is None else fun
@@ -242,6 +142,16 @@ class Ground:
         self._versions = [p._version for p in self.params]
         if grad is not None:
             self.grad = grad
+
+    def take(self, trial: Trial) -> None:
+        """Stand at a point that was tried, with all that is known of it."""
+        self.accept(trial.x, trial.fun, trial.grad())
+        self._product = trial.product
+
+    @property
+    def curved(self) -> bool:
+        """Whether there are products with the Hessian at the standing point."""
+        return self._product is not None
 
     def stands(self, closure: Callable[[], Any], params: Sequence[Tensor]) -> bool:
         """Whether value and gradient here are known of this closure and nobody moved since."""
@@ -263,12 +173,6 @@ class Ground:
         if len(flat) == 1:
             return flat[0].clone()
         return torch.cat(flat) if flat else torch.zeros(0, dtype=self._dtype)
-
-
-def _write(params: Sequence[Tensor], parts: Sequence[Tensor]) -> None:
-    with torch.no_grad():
-        for p, part in zip(params, parts, strict=True):
-            p.copy_(part)
 
 
 def _number(loss: Any) -> float:

@@ -26,7 +26,7 @@ from thalweg.objective import AbstractClosure
 from thalweg.vectors import Vector
 
 
-__all__ = ["CurvatureFallbackWarning", "Look", "look"]
+__all__ = ["CurvatureFallbackWarning", "Look", "guarded", "look"]
 
 Closure = Callable[[], Any]
 Caller = Callable[[Closure], Any]
@@ -111,19 +111,9 @@ def _exact(name: str, closure: AbstractClosure, params: Sequence[Tensor], call: 
     except (RuntimeError, NotImplementedError) as error:
         _refuse_unless_missing(name, error)
         loss = call(closure)
-    within = _Restricted(closure, params)
-    still = within.differences
-
-    def product(v: Vector) -> Vector:
-        if made:
-            try:
-                return within.only(made[0](within.whole(v)))
-            except (RuntimeError, NotImplementedError) as error:
-                _refuse_unless_missing(name, error)
-                made.clear()
-        return still(v)
-
-    return Look(loss, product, bool(made))
+    if made:
+        return Look(loss, guarded(name, closure, params, made[0]), True)
+    return Look(loss, _Restricted(closure, params).differences, False)
 
 
 @final
@@ -166,6 +156,38 @@ class _Restricted:
             return v.zeros_like()
         ahead = self._closure.value_and_grad(here.add(whole, alpha=step))[1]
         return self.only((ahead - _gradient(self._closure.params)) / step)
+
+
+def guarded(
+    name: str,
+    closure: AbstractClosure,
+    params: Sequence[Tensor],
+    product: Callable[[Vector], Vector],
+) -> Callable[[Vector], Vector]:
+    """Products over the optimizer's parameters, by differences where a second derivative lacks.
+
+    Args:
+        name: The method, for the warning.
+        closure: Ours.
+        params: The parameters over which products are taken.
+        product: v -> H v over the closure's parameters.
+
+    Returns:
+        v -> H v over ``params``; the live parameters are to stand where ``product`` does.
+    """
+    within, missing = _Restricted(closure, params), False
+
+    def restricted(v: Vector) -> Vector:
+        nonlocal missing
+        if not missing:
+            try:
+                return within.only(product(within.whole(v)))
+            except (RuntimeError, NotImplementedError) as error:
+                _refuse_unless_missing(name, error)
+                missing = True
+        return within.differences(v)
+
+    return restricted
 
 
 def _gradient(params: Sequence[Tensor]) -> Vector:

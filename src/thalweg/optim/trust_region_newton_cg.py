@@ -1,0 +1,77 @@
+"""Newton's method in a trust region by truncated conjugate gradients: for many parameters."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, final
+
+from thalweg.errors import Domain
+from thalweg.numerics.steihaug import ConjugatePath
+from thalweg.optim.ground import Ground
+from thalweg.optim.metadata import Cost, Range, Reference
+from thalweg.optim.trust_region import OPEN, OPTIONAL_COUNT, AbstractTrustRegion
+
+
+__all__ = ["TrustRegionNewtonCG"]
+
+
+@final
+class TrustRegionNewtonCG(AbstractTrustRegion):
+    r"""Newton's method in a trust region, by Steihaug and Toint's conjugate gradients.
+
+    The step is where the path of conjugate gradients on
+
+    .. math:: g^\top p + \tfrac12 p^\top H p, \qquad \|p\| \le r,
+
+    is good enough, :math:`\|H p + g\| \le \eta_k \|g\|`; leaves the ball; or meets a direction of
+    negative curvature, along which it goes to the edge. A rejected step is cut from the same path
+    for a smaller r, without a new product. :math:`\eta_k` is Eisenstat and Walker's.
+
+    Where g is zero it stops: an exact saddle is escaped by
+    :class:`~thalweg.optim.TrustRegionNewton` and :class:`~thalweg.optim.NewtonLanczos`.
+
+    Args:
+        params: Parameters, groups or named parameters.
+        radius: The first radius r > 0; default None: the length of the first whole path.
+        forcing: The largest :math:`\eta_k`, in (0, 1); default 0.5.
+        products: Products a step at most, >= 1, each with a vector that is kept; default None:
+            twice the number of parameters, and 200 at most.
+
+    Raises:
+        ValueError: If a value is outside its range.
+
+    Example:
+        >>> import torch
+        >>> from thalweg.objective import Objective
+        >>> x = torch.tensor([-1.2, 1.0], dtype=torch.float64, requires_grad=True)
+        >>> rosenbrock = lambda x: (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2
+        >>> optimizer, closure = TrustRegionNewtonCG([x]), Objective.of(rosenbrock).closure(x)
+        >>> for _ in range(40):
+        ...     loss = optimizer.step(closure)
+        >>> x.tolist()
+        [1.0, 1.0]
+
+    References:
+        Steihaug, The conjugate gradient method and trust regions in large scale optimization, 1983;
+        Toint, Towards an efficient sparsity exploiting Newton method for minimization, 1981.
+    """
+
+    reference: ClassVar[Reference] = Reference(
+        "Steihaug", "The conjugate gradient method and trust regions in large scale optimization",
+        1983,
+    )  # fmt: skip
+    cost: ClassVar[Cost] = Cost(gradients=1.0, products=20.0)
+    space: ClassVar[dict[str, Range]] = {}
+    hyperparameters: ClassVar[dict[str, Domain]] = {"forcing": OPEN, "products": OPTIONAL_COUNT}
+
+    def __init__(
+        self,
+        params: Any,
+        radius: float | None = None,
+        forcing: float = 0.5,
+        products: int | None = None,
+    ) -> None:
+        super().__init__(params, {"radius": radius, "forcing": forcing, "products": products})
+
+    def descend(self, point: Ground) -> ConjugatePath:
+        """The path of conjugate gradients, not yet followed."""
+        return ConjugatePath(point.product, point.grad, self.truncation(point))
