@@ -36,7 +36,7 @@ from thalweg.numerics.secular import Secular, secular
 from thalweg.numerics.steihaug import Truncation
 
 
-__all__ = ["LanczosModel"]
+__all__ = ["LanczosModel", "lowest_eigenpair"]
 
 _FLAT = 1e-2  # beside negative eigenvalues, smaller ones than this share count as this
 _EVERY = 32  # up to so many basis vectors the small problem is solved after each product
@@ -123,7 +123,10 @@ class LanczosModel:
                 break
             if done or not space.waiting:
                 spent = self._explored >= explore
-                if spent or not (everywhere or not space.waiting) or not self._wander():
+                known = space.waiting and self.norm > 0 and not everywhere
+                # Without a gradient the space has begun with a random direction already.
+                fresh = bool(space.waiting) and self.norm == 0.0 and not everywhere
+                if spent or known or not (fresh or self._wander()):
                     break
                 exploring = True
             due = self._grow(exploring)
@@ -205,3 +208,30 @@ class LanczosModel:
             found.hard,
             products,
         )
+
+
+def lowest_eigenpair(
+    product: Product, like: Tensor, most: int, seed: int | torch.Generator = 0
+) -> tuple[float, Tensor]:
+    """The lowest eigenvalue that Lanczos' method finds from a random start, and its vector.
+
+    Args:
+        product: v -> H v on flat tensors.
+        like: A flat tensor of the size and type of the vectors.
+        most: Products at most; what is found after so many is an upper bound.
+        seed: Of the start.
+
+    Returns:
+        The Ritz value and its unit vector.
+
+    Example:
+        >>> value, vector = lowest_eigenpair(lambda v: -v, torch.zeros(3), 1)
+        >>> round(value, 5), round(float(vector.norm()), 5)
+        (-1.0, 1.0)
+    """
+    model = LanczosModel(product, torch.zeros_like(like), most, seed)
+    while model.space.waiting and model.space.filled < len(model.space.rows):
+        model.space.expand(len(model.space.waiting) - 1)
+    values, vectors, _ = model.space.ritz()
+    rows = model.space.rows[: model.space.filled]
+    return float(values[0]), (torch.from_numpy(vectors[:, 0].copy()).to(rows) @ rows).to(like)

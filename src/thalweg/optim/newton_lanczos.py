@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, final
 
+from torch import Tensor
+
 from thalweg.errors import Domain, integer_from
-from thalweg.numerics.lanczos_model import LanczosModel
+from thalweg.numerics.lanczos_model import LanczosModel, lowest_eigenpair
 from thalweg.numerics.quadratic_model import ModelStep
 from thalweg.numerics.steihaug import Truncation
 from thalweg.optim.ground import Ground
@@ -20,14 +22,23 @@ __all__ = ["NewtonLanczos"]
 class _Krylov:
     """The model in a Krylov space, with the method's accuracy."""
 
-    def __init__(self, model: LanczosModel, stop: Truncation, explore: int) -> None:
-        self._model, self._stop, self._explore = model, stop, explore
+    def __init__(
+        self, point: Ground, stop: Truncation, remember: dict[str, Any], explore: int, seed: int
+    ) -> None:
+        self._point, self._stop, self.remember = point, stop, remember
+        self._explore, self._seed = explore, seed
+        size = min(point.x.numel(), stop.most or 1)
+        self._model = LanczosModel(point.product, point.grad, size, seed)
 
     def within(self, radius: float) -> ModelStep:
         return self._model.within(radius, self._stop, explore=self._explore)
 
     def natural_length(self) -> float:
         return self._model.natural_length(self._stop)
+
+    def lowest(self) -> tuple[float, Tensor]:
+        most = max(self._explore, 1)
+        return lowest_eigenpair(self._point.product, self._point.x, most, self._seed)
 
 
 @final
@@ -106,7 +117,5 @@ class NewtonLanczos(AbstractTrustRegion):
 
     def descend(self, point: Ground) -> _Krylov:
         """The model, in a space that is still empty."""
-        stop, setting = self.truncation(point), self.setting
-        size = min(point.x.numel(), stop.most or 0)
-        model = LanczosModel(point.product, point.grad, size, setting["seed"])
-        return _Krylov(model, stop, setting["explore"])
+        setting = self.setting
+        return _Krylov(point, *self.truncation(point), setting["explore"], setting["seed"])

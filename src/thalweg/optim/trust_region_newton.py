@@ -25,12 +25,16 @@ class _Dense:
 
     def __init__(self, gradient: Tensor, hessian: Tensor, scale: Tensor | None) -> None:
         self._model = QuadraticModel(gradient, hessian, scale)
+        self.remember: dict[str, Any] = {} if scale is None else {"scale": scale}
 
     def within(self, radius: float) -> ModelStep:
         return self._model.within(radius)
 
     def natural_length(self) -> float:
         return self._model.newton(_FLOOR).length
+
+    def lowest(self) -> tuple[float, Tensor]:
+        return self._model.lowest()
 
 
 @final
@@ -87,5 +91,4 @@ class TrustRegionNewton(AbstractTrustRegion):
             before = self.memory.get("scale")
             if before is not None:
                 scale = torch.maximum(scale, before.to(scale))
-            self.memory["scale"] = scale
         return _Dense(point.grad, hessian, scale)

@@ -4,14 +4,39 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, final
 
+from torch import Tensor
+
 from thalweg.errors import Domain
-from thalweg.numerics.steihaug import ConjugatePath
+from thalweg.numerics.lanczos_model import lowest_eigenpair
+from thalweg.numerics.quadratic_model import ModelStep
+from thalweg.numerics.steihaug import ConjugatePath, Truncation
 from thalweg.optim.ground import Ground
 from thalweg.optim.metadata import Cost, Range, Reference
 from thalweg.optim.trust_region import OPEN, OPTIONAL_COUNT, AbstractTrustRegion
 
 
 __all__ = ["TrustRegionNewtonCG"]
+
+
+_EXPLORE = 10  # products along a random direction, before saying that there is no way down
+
+
+@final
+class _Steihaug:
+    """The path of conjugate gradients; a few steps of Lanczos' method for negative curvature."""
+
+    def __init__(self, point: Ground, stop: Truncation, remember: dict[str, Any]) -> None:
+        self._point, self.remember = point, remember
+        self._path = ConjugatePath(point.product, point.grad, stop)
+
+    def within(self, radius: float) -> ModelStep:
+        return self._path.within(radius)
+
+    def natural_length(self) -> float:
+        return self._path.natural_length()
+
+    def lowest(self) -> tuple[float, Tensor]:
+        return lowest_eigenpair(self._point.product, self._point.x, _EXPLORE)
 
 
 @final
@@ -26,8 +51,8 @@ class TrustRegionNewtonCG(AbstractTrustRegion):
     negative curvature, along which it goes to the edge. A rejected step is cut from the same path
     for a smaller r, without a new product. :math:`\eta_k` is Eisenstat and Walker's.
 
-    Where g is zero it stops: an exact saddle is escaped by
-    :class:`~thalweg.optim.TrustRegionNewton` and :class:`~thalweg.optim.NewtonLanczos`.
+    Where no step is left, Lanczos' method looks from a random direction for negative curvature
+    that the gradient does not show, before the method says that it has converged.
 
     Args:
         params: Parameters, groups or named parameters.
@@ -72,6 +97,6 @@ class TrustRegionNewtonCG(AbstractTrustRegion):
     ) -> None:
         super().__init__(params, {"radius": radius, "forcing": forcing, "products": products})
 
-    def descend(self, point: Ground) -> ConjugatePath:
+    def descend(self, point: Ground) -> _Steihaug:
         """The path of conjugate gradients, not yet followed."""
-        return ConjugatePath(point.product, point.grad, self.truncation(point))
+        return _Steihaug(point, *self.truncation(point))
