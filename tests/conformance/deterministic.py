@@ -12,7 +12,7 @@ from typing import Any
 from torch.optim import Optimizer
 
 from conformance.references import Options
-from thalweg.optim import Needs
+from thalweg.optim import Needs, NewtonLanczos, TrustRegionNewton, TrustRegionNewtonCG
 
 
 @dataclass(frozen=True)
@@ -42,4 +42,8 @@ class Searching:
         return self.cls.needs is Needs.CURVATURE
 
 
-DETERMINISTIC: dict[str, Searching] = {}
+DETERMINISTIC: dict[str, Searching] = {
+    "newton-lanczos": Searching(NewtonLanczos),
+    "trust-region-newton": Searching(TrustRegionNewton, {"scale": "diagonal"}),
+    "trust-region-newton-cg": Searching(TrustRegionNewtonCG),
+}

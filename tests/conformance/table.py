@@ -562,6 +562,11 @@ BAD: dict[str, tuple[Any, ...]] = {
     "adjust_lr_fn": ("spectral", 1),
     "adamw_eps": _NUMBERS,
     "use_muon": ("yes", 1),
+    "radius": (*_NUMBERS[:4], True, 0.0),
+    "scale": ("more", None, 3),
+    "forcing": (*_NUMBERS, 0.0, 1.0),
+    "products": (0, -1, 1.5, True, float("inf")),
+    "explore": (-1, 1.5, None, True),
 }
 
 

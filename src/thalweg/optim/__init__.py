@@ -24,6 +24,7 @@ from thalweg.optim.metadata import Common, Cost, CurvatureCommon, Needs, Range, 
 from thalweg.optim.muon import Muon, muon_groups
 from thalweg.optim.natural_gradient import NaturalGradient, NaturalOptions
 from thalweg.optim.nesterov import Nesterov
+from thalweg.optim.newton_lanczos import NewtonLanczos
 from thalweg.optim.projected_gradient import ProjectedGradient
 from thalweg.optim.rmsprop import RMSprop
 from thalweg.optim.rprop import Rprop
@@ -34,6 +35,8 @@ from thalweg.optim.shampoo import Shampoo
 from thalweg.optim.soap import SOAP
 from thalweg.optim.sophia import Sophia
 from thalweg.optim.structured import AbstractStructured
+from thalweg.optim.trust_region_newton import TrustRegionNewton
+from thalweg.optim.trust_region_newton_cg import TrustRegionNewtonCG
 from thalweg.optim.wrapper import AbstractWrapper
 
 
@@ -65,6 +68,7 @@ __all__ = [
     "NaturalOptions",
     "Needs",
     "Nesterov",
+    "NewtonLanczos",
     "Path",
     "Piece",
     "Point",
@@ -78,6 +82,8 @@ __all__ = [
     "Slot",
     "Sophia",
     "StepInfo",
+    "TrustRegionNewton",
+    "TrustRegionNewtonCG",
     "WeightAveraging",
     "catalogue",
     "create",

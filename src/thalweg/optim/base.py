@@ -101,8 +101,9 @@ class AbstractOptimizer(torch.optim.Optimizer, ABC):
                 "and returns the loss."
             )
         point = self.evaluate(closure)
+        loss = point.loss  # where the step began, whatever it accepts
         self.info = self.advance(point, self.descend(point))
-        return point.loss
+        return loss
 
     def evaluate(self, closure: Callable[[], Any] | None) -> Any:
         """Look: by default call the closure, or take the gradients that are there."""

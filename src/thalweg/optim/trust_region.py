@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from thalweg.errors import POSITIVE, Domain, integer_from
+from thalweg.errors import FRACTION, POSITIVE, Domain, integer_from
 from thalweg.numerics.forcing import forcing_term
 from thalweg.numerics.lanczos import inner
 from thalweg.numerics.quadratic_model import ModelStep
@@ -27,7 +27,7 @@ from thalweg.optim.seams import StepInfo
 
 __all__ = ["OPEN", "OPTIONAL_COUNT", "AbstractTrustRegion", "Region"]
 
-OPEN = Domain("a number in (0, 1)", lambda value: 0.0 < float(value) < 1.0)  # type: ignore[arg-type]
+OPEN = Domain("a number in (0, 1)", lambda v: POSITIVE.contains(v) and FRACTION.contains(v))
 OPTIONAL_COUNT = Domain(
     "an integer >= 1, or None", lambda value: value is None or integer_from(1).contains(value)
 )

@@ -80,6 +80,7 @@ class TrustRegionNewtonCG(AbstractTrustRegion):
         Toint, Towards an efficient sparsity exploiting Newton method for minimization, 1981.
     """
 
+    known_as: ClassVar[str] = "trust-region-newton-cg"
     reference: ClassVar[Reference] = Reference(
         "Steihaug", "The conjugate gradient method and trust regions in large scale optimization",
         1983,

@@ -96,7 +96,7 @@ def test_a_preconditioner_makes_the_ball_its_own():
         np.testing.assert_allclose(p * d, plain, rtol=1e-7)
     whole = path.within(math.inf)
     np.testing.assert_allclose(whole.step.numpy(), -np.linalg.solve(H, g), rtol=1e-6)
-    assert path.why == "residual"
+    assert path.why in {"residual", "decrease"}  # the latter where nothing more can be gained
 
 
 def test_the_test_of_the_models_decrease_ends_sooner_than_that_of_the_residual():
