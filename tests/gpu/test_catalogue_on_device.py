@@ -73,7 +73,7 @@ def test_a_checkpoint_of_the_cpu_goes_on_here(name, network):
     steps = 10 if name in ANY_BASIS else 18
     on_device = walk(resumed, second, network, steps, start=2)
     on_cpu = walk(optimizer, first, network, steps, start=2)
-    assert apart(on_cpu, on_device, start) < 1e-6
+    assert apart(on_cpu, on_device, start) < (1e-3 if name in ANY_BASIS else 1e-6)
 
 
 @pytest.mark.parametrize("name", catalogued())

@@ -210,7 +210,9 @@ class Kernel:
     ) -> None:
         traced: list[Any] = [Traced(tensor, feed) for tensor in lane]
         param, grad, *held = traced
-        state = State(dict(zip(self.slots, held, strict=True)), step)
+        state = State({}, step)
+        for name, tensor in zip(self.slots, held, strict=True):
+            setattr(state, name, tensor)  # torch before 2.13 does not trace a dict of attributes
         direction = self._rule(grad, param, state, group)
         if isinstance(direction, (Quotient, Scaled)):
             direction = direction.value()
