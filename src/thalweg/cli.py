@@ -66,6 +66,8 @@ def _version(
 
 `thalweg compare digits --trials 16 --seeds 10 --schedule tuned --out study --json`
 
+`thalweg compare digits-logistic --batch full --optimizers lbfgs,newton-cg,adam --evaluations 500`
+
 `thalweg compare fashion-mlp --download` or `--data-root /data`
 
 `thalweg new-problem my_problem.py && thalweg compare my_problem.py`
@@ -80,7 +82,8 @@ def compare(
         str | None,
         typer.Option(
             help="Comma-separated: names of `thalweg list`, settings after colons "
-            "(sgd:momentum=0.9), dotted paths of importable classes, or 'all'."
+            "(sgd:momentum=0.9), dotted paths of importable classes; 'all' for those that take "
+            "batches, 'deterministic' for those that search (best with --batch full)."
         ),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Steps a run.")] = None,
@@ -98,6 +101,9 @@ def compare(
             "each trial draws one of them, the winner's is kept."
         ),
     ] = "constant",
+    batch: Annotated[
+        str | None, typer.Option(help="Samples a step, or 'full'. [default: the problem's]")
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="Runs at a time. [default: cores]")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder. [default: thalweg-out/PROBLEM]")] = None,
     data_root: DataRoot = None,
@@ -114,6 +120,7 @@ def compare(
             seeds=seeds,
             defaults=defaults,
             schedule=schedule,
+            batch_size=int(batch) if batch is not None and batch.isdigit() else batch,
             out=out,
         )
         summary = study.run(command=_command(), executor=LocalProcesses(workers))

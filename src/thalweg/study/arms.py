@@ -22,6 +22,7 @@ from thalweg.optim import (
     resolve,
 )
 from thalweg.optim.base import argument_names
+from thalweg.optim.deterministic import AbstractDeterministic
 
 
 __all__ = ["Arm", "as_arm", "default_arms", "parse_arms"]
@@ -178,10 +179,20 @@ def parse_arms(text: str) -> list[Arm]:
         >>> [arm.label for arm in parse_arms("sgd, adam")]
         ['sgd', 'adam']
     """
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if names == ["all"]:
-        names = list(dict.fromkeys([*_DEFAULT, *catalogue(), *_PRESETS]))
-    return [as_arm(name) for name in names]
+    names: list[str] = []
+    for name in (part.strip() for part in text.split(",")):
+        names += _groups().get(name, [name] if name else [])
+    return [as_arm(name) for name in dict.fromkeys(names)]
+
+
+def _groups() -> dict[str, list[str]]:
+    """Names that stand for several methods."""
+    entries = catalogue().items()
+    searching = {name for name, e in entries if issubclass(e.cls, AbstractDeterministic)}
+    special = {name for name, e in entries if e.needs is Needs.OUTPUTS} | {"conjugate-gradient"}
+    every = dict.fromkeys([*_DEFAULT, *catalogue(), *_PRESETS])
+    batched = [name for name in every if name not in searching]
+    return {"all": batched, "deterministic": sorted(searching - special)}
 
 
 def default_arms() -> list[Arm]:

@@ -11,6 +11,8 @@ from typing import Any, final
 import torch
 
 from thalweg.errors import NonFiniteError
+from thalweg.objective import Closure
+from thalweg.optim.deterministic import AbstractDeterministic
 from thalweg.problems import Problem
 from thalweg.study.arms import Arm
 from thalweg.study.budget import Budget
@@ -95,6 +97,8 @@ class _Training:
         self.schedule = Schedule(run.schedule, self.optimizer)
         self.looks = Looks(problem, self.model, self.optimizer)
         self.objective = problem.objective(self.model)
+        self._searches = isinstance(self.optimizer, AbstractDeterministic)
+        self._last: tuple[Any, Closure] | None = None
         self.step = 0
         self.path: list[list[float]] | None = None if problem.function is None else []
 
@@ -105,7 +109,7 @@ class _Training:
         while spent < 1.0:
             self._remember()
             self.schedule.set(spent, ahead=spent / self.step if self.step else 1e-3)
-            loss = self._advance(next(batches))
+            loss = self._advance(self._closure(next(batches)))
             if isinstance(loss, str):
                 return loss
             if not math.isfinite(loss) or abs(loss) > FAR * (1.0 + abs(start)):
@@ -121,12 +125,22 @@ class _Training:
         self._remember()
         return None
 
-    def _advance(self, batch: Any) -> float | str:
+    def _closure(self, batch: Any) -> Closure:
+        """The objective on a batch.
+
+        Where batches are all the data, methods that judge their own steps get the same closure each
+        time: it is one function, and what they know of it is not asked again.
+        """
+        if not (self._searches and self._last is not None and self._last[0] is batch[0]):
+            self._last = (batch[0], self.objective.closure(*batch))
+        return self._last[1]
+
+    def _advance(self, closure: Closure) -> float | str:
         """One timed step; the batch's loss, or what was not finite."""
         step: Any = self.optimizer.step  # torch's own annotation asks closures for floats
         began = _clock()
         try:
-            return float(step(self.objective.closure(*batch)))
+            return float(step(closure))
         except NonFiniteError as error:
             return str(error)
         finally:

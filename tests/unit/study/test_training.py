@@ -114,3 +114,22 @@ def test_the_callers_random_numbers_are_left_alone():
     before = torch.get_rng_state()
     train(small(), as_arm("sgd"), a_run(), Budget("steps", 3))
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_full_batches_are_one_function_to_methods_that_search():
+    """They ask nothing twice, and the ledger has their products."""
+    x = torch.randn(30, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    problem = Problem(
+        "linear",
+        lambda: nn.Linear(3, 1).double(),
+        nn.functional.mse_loss,
+        data=(x, x.sum(1, keepdim=True)),
+        batch_size=None,
+    )
+    arm = as_arm("trust-region-newton-cg")
+    run = Run(arm.label, {}, "tune", 3, 0, 0, "id")
+    record = train(problem, arm, run, Budget("steps", 4))
+    assert record["status"] == "finished"
+    assert record["final"]["train_loss"] < 1e-12
+    assert record["ledger"]["product"] >= 3
+    assert record["ledger"]["backward"] <= 6
