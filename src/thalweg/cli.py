@@ -112,15 +112,19 @@ def compare(
 ) -> None:
     """Race optimizers on a problem: the same tuning for each, then fresh seeds, then a report."""
     with comparison.data_places(data_root, download=download):
+        opened = comparison.open_problem(problem, root=data_root, download=download)
+        if batch is not None:
+            size = int(batch) if batch.isdigit() else batch
+            opened = comparison.with_batches(opened, size)
+            out = out or Path("thalweg-out", f"{opened.name}-batch-{batch}")
         study = comparison.Study(
-            comparison.open_problem(problem, root=data_root, download=download),
+            opened,
             None if optimizers is None else parse_arms(optimizers),
             budget=_budget(steps, evaluations, seconds),
             trials=trials,
             seeds=seeds,
             defaults=defaults,
             schedule=schedule,
-            batch_size=int(batch) if batch is not None and batch.isdigit() else batch,
             out=out,
         )
         summary = study.run(command=_command(), executor=LocalProcesses(workers))

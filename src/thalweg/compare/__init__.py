@@ -5,8 +5,8 @@ and writes the report (``report``). It holds no result of its own; all of them a
 """
 
 from thalweg.compare.own import load_file, write_template
-from thalweg.compare.places import data_places, open_problem
+from thalweg.compare.places import data_places, open_problem, with_batches
 from thalweg.compare.study import Study
 
 
-__all__ = ["Study", "data_places", "load_file", "open_problem", "write_template"]
+__all__ = ["Study", "data_places", "load_file", "open_problem", "with_batches", "write_template"]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from thalweg.compare.own import load_file
-from thalweg.errors import bad_argument
+from thalweg.errors import bad_argument, integer_from
 from thalweg.problems import Problem, catalogue, load
 
 
-__all__ = ["data_places", "open_problem"]
+__all__ = ["data_places", "open_problem", "with_batches"]
 
 
 @contextmanager
@@ -81,3 +82,30 @@ def open_problem(given: str, *, root: str | Path | None = None, download: bool =
         fetch = " --download to fetch them," if "download=True" in str(error) else ""
         hint = f"On the command line:{fetch} --data-root DIR for a folder that has them."
         raise type(error)(f"{error} {hint}") from error
+
+
+def with_batches(problem: Problem, size: int | str) -> Problem:
+    """The problem with other batches; another problem, whose results do not compare.
+
+    Args:
+        problem: One with data.
+        size: Samples a step, or ``"full"`` for all of them, which methods that search (L-BFGS,
+            Newton) are made for.
+
+    Returns:
+        The problem.
+
+    Raises:
+        ValueError: If it has no data, or the size is neither.
+
+    Example:
+        >>> with_batches(load("digits"), "full").batch_size is None
+        True
+    """
+    if problem.data is None:
+        raise bad_argument("compare", "batch", size, f"left out: {problem.name} has no data")
+    if size == "full":
+        return dataclasses.replace(problem, batch_size=None)
+    if not isinstance(size, int) or not integer_from(1).contains(size):
+        raise bad_argument("compare", "batch", size, "an integer >= 1, or 'full'")
+    return dataclasses.replace(problem, batch_size=size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -56,10 +55,7 @@ class Study:
         schedule: The learning rate over a run, the same for all: ``"constant"``, ``"cosine"``,
             ``"linear"`` (both after a warm-up) or ``"step"``; or ``"tuned"``: each trial draws one
             of the four, and each optimizer's fresh seeds keep its winner's.
-        batch_size: Samples a step instead of the problem's own; ``"full"`` for all, which methods
-            that search (L-BFGS, Newton) are made for. It makes another problem of it.
-        out: The folder of the records and the report. Default: ``thalweg-out/<problem>``,
-            with the batch size where that is given.
+        out: The folder of the records and the report. Default: ``thalweg-out/<problem>``.
 
     Raises:
         ValueError: If a name is unknown or an argument outside its range.
@@ -84,17 +80,12 @@ class Study:
         seeds: int | Sequence[int] = 5,
         defaults: bool = True,
         schedule: str = "constant",
-        batch_size: int | str | None = None,
         out: str | Path | None = None,
     ) -> None:
         if isinstance(problem, str):
             problem = open_problem(problem)
         if not isinstance(problem, Problem):
             raise TypeError(f"Study(problem=...): a Problem or a name is needed, got {problem!r}.")
-        default = problem.name
-        if batch_size is not None:
-            problem = _resized(problem, batch_size)
-            default = f"{problem.name}-batch-{batch_size}"
         arms = default_arms() if optimizers is None else [as_arm(given) for given in optimizers]
         if not isinstance(budget, Budget):
             budget = Budget("steps", problem.steps if budget is None else budget)
@@ -107,7 +98,7 @@ class Study:
             defaults=defaults,
             schedule=schedule,
         )
-        self.out = Path("thalweg-out", default) if out is None else Path(out)
+        self.out = Path("thalweg-out", problem.name) if out is None else Path(out)
 
     def run(
         self, *, progress: bool = True, command: str = "", executor: Executor | None = None
@@ -158,17 +149,6 @@ class Study:
             shutil.copy2(self.out / "study.json", target / "study.json")
         records = self.records()
         return write_report(target, records.study, records.runs)[0]
-
-
-def _resized(problem: Problem, size: int | str) -> Problem:
-    """The problem with other batches."""
-    if problem.data is None:
-        raise bad_argument("Study", "batch_size", size, f"left out: {problem.name} has no data")
-    if size == "full":
-        return dataclasses.replace(problem, batch_size=None)
-    if not isinstance(size, int) or not integer_from(1).contains(size):
-        raise bad_argument("Study", "batch_size", size, "an integer >= 1, or 'full'")
-    return dataclasses.replace(problem, batch_size=size)
 
 
 def _seeds(seeds: int | Sequence[int], *, deterministic: bool) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from thalweg import cli
-from thalweg.compare import data_places, open_problem
+from thalweg.compare import data_places, open_problem, with_batches
 from thalweg.problems import Source
 
 
@@ -127,3 +127,15 @@ def test_the_list_looks_there(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(Source, "_complete", lambda _, folder: found.append(folder) or False)
     assert command(capsys, monkeypatch, "list", "problems", "--data-root", "here")[0] == 0
     assert tmp_path / "here" / "mnist5k" in found
+
+
+def test_batches_of_another_size():
+    digits = open_problem("digits")
+    assert with_batches(digits, "full").batch_size is None
+    assert with_batches(digits, 7).batch_size == 7
+    assert with_batches(digits, 7).fingerprint != digits.fingerprint
+    for wrong in ("half", 0, 2.5):
+        with pytest.raises(ValueError, match=r"compare\(batch=.*\): batch must be an integer"):
+            with_batches(digits, wrong)
+    with pytest.raises(ValueError, match="left out: booth has no data"):
+        with_batches(open_problem("booth"), 3)

@@ -174,14 +174,3 @@ def test_help_has_examples(capsys, monkeypatch):
         assert code == 0
         assert f"thalweg {name}" in out
         assert "Example" in out
-
-
-def test_batches_of_another_size(tmp_path):
-    assert race(own(batch_size=16), tmp_path, batch_size="full").plan.problem.batch_size is None
-    assert race(own(), tmp_path, batch_size=7).plan.problem.batch_size == 7
-    assert str(tw.Study("digits", ["sgd"], batch_size="full").out).endswith("digits-batch-full")
-    for wrong in ("half", 0, 2.5):
-        with pytest.raises(ValueError, match=r"Study\(batch_size=.*\): batch_size must be an int"):
-            race(own(), tmp_path, batch_size=wrong)
-    with pytest.raises(ValueError, match="left out: booth has no data"):
-        tw.Study("booth", ["sgd"], batch_size=3, out=tmp_path)
