@@ -7,8 +7,11 @@ optimizer, and :func:`interpolate` looks between two sets of weights. What is me
 draws.
 """
 
+from thalweg.landscape.band_methods import AutoNEB, NudgedElasticBand
 from thalweg.landscape.barriers import barrier_of
 from thalweg.landscape.batch_norm import recalibrated
+from thalweg.landscape.connection import Connection, Saddle, connect
+from thalweg.landscape.curves import Curve
 from thalweg.landscape.directions import Axes, axes_along, axes_through, state_vector
 from thalweg.landscape.directions_hessian import hessian_axes
 from thalweg.landscape.directions_pca import pca_axes, random_walk_variance
@@ -25,17 +28,23 @@ from thalweg.landscape.trajectory import Trajectory
 
 
 __all__ = [
+    "AutoNEB",
     "AutoSpan",
     "Axes",
+    "Connection",
+    "Curve",
     "Interpolation",
     "Line",
+    "NudgedElasticBand",
     "PlanePath",
     "Recording",
+    "Saddle",
     "Surface",
     "Trajectory",
     "axes_along",
     "axes_through",
     "barrier_of",
+    "connect",
     "hessian_axes",
     "interpolate",
     "line",

@@ -104,6 +104,12 @@ class Terrain:
             value, gradient = closure.value_and_grad(point)
         return float(value), torch.cat([part.reshape(-1) for part in gradient])
 
+    def height(self, point: Tensor, batch: int | None = None) -> float:
+        """The loss that :meth:`slope` is the slope of."""
+        closure = self.closure if batch is None else self.closure.batches[batch]
+        with batch_statistics(self.closure) if self.recalibrates else nullcontext():
+            return float(closure.value(point))
+
     def _normalised(self, point: Tensor) -> AbstractContextManager[None]:
         if not self.recalibrates:
             return nullcontext()
