@@ -2,9 +2,9 @@
 
 :func:`plane` and :func:`line` measure, along axes that :func:`random_axes`, :func:`hessian_axes`,
 :func:`pca_axes`, :func:`axes_through` and :func:`axes_along` make. :class:`Trajectory` records an
-optimizer, :func:`interpolate` looks between two sets of weights, and :func:`connect` finds a path of
-low loss. What is measured (:class:`Surface`, :class:`Line`, :class:`PlanePath`) is plain data, which
-:mod:`thalweg.report` draws.
+optimizer, :func:`interpolate` looks between two sets of weights, and :func:`connect` finds a path
+of low loss between them. What is measured (:class:`Surface`, :class:`Line`, :class:`PlanePath`) is
+plain data, which :mod:`thalweg.report` draws.
 """
 
 from thalweg.landscape.band_methods import AutoNEB, NudgedElasticBand

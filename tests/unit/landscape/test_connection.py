@@ -85,9 +85,9 @@ def test_autoneb_puts_images_where_they_are_missing():
     assert found.saddle.point.tolist() == pytest.approx(point, abs=2e-5)
     assert found.saddle.loss == pytest.approx(value, abs=1e-6)
     assert found.loss.max() >= found.saddle.loss  # straight pieces cut corners
-    assert len(found.route.anchors) > 8
+    assert len(found.route.anchors) > 5
     for other, _ in (MINIMA["between"], SADDLES["low"]):
-        assert near(found, other) < 0.03
+        assert near(found, other) < 0.08
     few = connect(mueller_brown, A, B, AutoNEB(images=3, threshold=0.9), points=5)
     assert len(few.route.anchors) == 5
 
