@@ -15,7 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from thalweg.report import canvas
-from thalweg.report.style import RAMP, series, styled, tone
+from thalweg.report.heights import log_levels
+from thalweg.report.style import RAMP, styled, tone
+from thalweg.report.tracks import draw_track, track_width
 
 
 __all__ = ["contour", "levels"]
@@ -68,9 +70,7 @@ def contour(
     box = np.array([[x.min(), x.max()], [y.min(), y.max()]])
     _mark(ax, surface)
     for k, (label, points) in enumerate(paths.items()):
-        # Thinner and thinner, so that of two equal paths the first still shows.
-        width = 2.8 - 1.4 * k / (len(paths) - 1) if len(paths) > 1 else 1.2
-        _draw_path(ax, label, points, box, width)
+        draw_track(ax, label, points, box, track_width(k, len(paths)))
     ax.set_xlim(*box[0])
     ax.set_ylim(*box[1])
     if 0.5 <= np.ptp(box[0]) / np.ptp(box[1]) <= 2:
@@ -104,11 +104,7 @@ def levels(z: np.ndarray, surface: Mapping[str, Any]) -> np.ndarray:
         half = (max(high - middle, middle - low) or 1.0) * np.geomspace(1e-2, 1.0, count // 2)
         return middle + np.concatenate([-half[::-1], [0.0], half])
     base = min([low, *(minimum[2] for minimum in minima)])
-    reach = high - base or 1.0
-    above = finite[finite > base + 1e-12 * reach] - base
-    first = max(float(np.percentile(above, 1)) if above.size else reach, reach * 1e-3)
-    first = min(first, reach / 10)
-    return base + np.concatenate([[0.0], np.geomspace(first, reach, count)])
+    return log_levels(finite, base, high, count)
 
 
 def _nearest(values: Sequence[float], value: float) -> int:
@@ -135,66 +131,3 @@ def _mark(ax: Axes, surface: Mapping[str, Any]) -> None:
                 label=label,
                 zorder=3 if marker == "*" else 6,
             )
-
-
-def _draw_path(
-    ax: Axes, label: str, points: Sequence[Sequence[float | None]], box: np.ndarray, width: float
-) -> None:
-    look = series(label)
-    track = _finite(points)
-    if len(track) == 0:
-        return
-    inside = np.all((track >= box[:, 0]) & (track <= box[:, 1]), axis=1)
-    # A far point would overflow the renderer; within a few boxes the direction stays the same.
-    far = 50 * np.ptp(box, axis=1)
-    drawn = np.clip(track, box[:, 0] - far, box[:, 1] + far)
-    dots = look.marker if len(track) <= 40 else "none"
-    # The halo lies below every path, so that it parts them from the ground and hides none.
-    ax.plot(*drawn.T, color=tone("paper"), linewidth=width + 1.8, alpha=0.7, zorder=3.5)
-    ax.plot(
-        *drawn.T,
-        color=look.colour,
-        linestyle=look.dash,
-        marker=dots,
-        markersize=3.5,
-        linewidth=width,
-        zorder=4,
-        label=label,
-    )
-    if inside[-1]:
-        ax.plot(
-            *track[-1],
-            look.marker,
-            color=look.colour,
-            markeredgecolor=tone("paper"),
-            markersize=7,
-            zorder=5,
-        )
-    elif inside.any():
-        last = int(np.flatnonzero(inside)[-1])
-        leaving = _exit(track[last], drawn[last + 1], box)
-        ax.plot(
-            *leaving,
-            "X",
-            color=look.colour,
-            markeredgecolor=tone("paper"),
-            markersize=9,
-            zorder=5,
-            clip_on=False,
-        )
-
-
-def _finite(points: Sequence[Sequence[float | None]]) -> np.ndarray:
-    """[k, 2] the points up to the first that is not finite."""
-    track = np.array([[np.nan if v is None else v for v in point] for point in points], float)
-    track = track.reshape(-1, 2)
-    bad = np.flatnonzero(~np.isfinite(track).all(axis=1))
-    return track[: bad[0]] if bad.size else track
-
-
-def _exit(inner: np.ndarray, outer: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """Where the segment from a point inside the box to one outside crosses its edge."""
-    step = outer - inner
-    edge = np.where(step > 0, box[:, 1], box[:, 0])
-    share = np.divide(edge - inner, step, out=np.full(2, np.inf), where=step != 0)
-    return inner + step * min(1.0, float(share.min()))

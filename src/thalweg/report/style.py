@@ -21,7 +21,7 @@ from typing import Any, ParamSpec, TypeVar, final
 import matplotlib
 
 
-__all__ = ["RAMP", "TONES", "SeriesStyle", "dark", "rc", "series", "styled", "tone"]
+__all__ = ["RAMP", "RELIEF", "TONES", "SeriesStyle", "dark", "rc", "series", "styled", "tone"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -46,12 +46,19 @@ TONES: dict[str, tuple[str, str]] = {
 
 # Filled contours, lowest level first.
 RAMP: tuple[str, ...] = tuple(f"level{k}" for k in range(12))
-_LIGHT_RAMP = "b9c9d9 c3d1de ccd8e3 d4dee8 dbe3ec e1e8ef e6ecf2 ebeff4 eff2f6 f3f5f8 f7f8fa fafbfc"
-_DARK_RAMP = "3f5468 3a4d60 354758 314151 2d3b4a 293644 26313d 232d37 202932 1d252d 1b2128 181d23"
+_LIGHT_RAMP = "8fb0cd 9fbbd4 aac3d9 b5cbde bfd1e2 c8d8e6 d1deea dae4ee e2eaf1 eaf0f5 f2f5f9 fafbfc"
+_DARK_RAMP = "4d7394 456683 3f5d77 3a556c 354d62 314558 2c3e4e 283745 24303c 202a34 1c232b 181d23"
 TONES |= {
     name: (f"#{light}", f"#{dark}")
     for name, light, dark in zip(RAMP, _LIGHT_RAMP.split(), _DARK_RAMP.split(), strict=True)
 }
+
+# What is higher than the highest level of a surface.
+TONES["beyond"] = ("#f1e0cc", "#3f2f22")
+
+# The colours of a surface in space, lowest first: a valley in deep water, heights in the light. They
+# are the same in both themes, since they carry the height.
+RELIEF: tuple[str, ...] = ("#173f5f", "#20638b", "#4691ab", "#93c2b7", "#d9dfbd", "#f7efd6")
 
 _SERIES_TONES = ("blue", "vermillion", "green", "purple", "orange", "sky", "wine", "black")
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6)), (0, (1.4, 1.4)), (0, (6, 1.5, 1.5, 1.5)))
