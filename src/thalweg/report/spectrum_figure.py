@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from thalweg.report import canvas
 from thalweg.report.style import styled, tone
 from thalweg.study.statistics import number
 
 
-__all__ = ["density"]
+__all__ = ["decades", "density", "edges"]
 
 Record = Mapping[str, Any]
 
@@ -26,13 +27,13 @@ def density(inspection: Record, *, ax: Axes | None = None) -> Figure:
     figure, ax = canvas.axes(ax)
     low, high = inspection["smallest"]["value"], inspection["largest"]["value"]
     zero = inspection["point"]["tolerance"] or 1e-12
-    edges = _edges(low, high, zero)
-    counts = _counts(inspection, edges)
-    ax.stairs(counts, edges, fill=True, color=tone("blue"), alpha=0.75, baseline=0)
+    bins = edges(low, high, zero)
+    counts = _counts(inspection, bins)
+    ax.stairs(counts, bins, fill=True, color=tone("blue"), alpha=0.75, baseline=0)
     ax.set_xscale("symlog", linthresh=zero, linscale=0.4)
     ax.set_yscale("symlog", linthresh=1.0, linscale=0.3)
     ax.set_ylim(0, max(counts.max() * 1.6, 2.0))
-    ax.set_xlim(edges[0], edges[-1] * 1.02)
+    ax.set_xlim(bins[0], bins[-1] * 1.02)
     for value, name, side in ((low, "λ_min", "right"), (high, "λ_max", "left")):
         ax.axvline(value, color=tone("vermillion"), linewidth=1.2, linestyle=(0, (4, 2)))
         pair = (-4, "right") if side == "left" else (4, "left")
@@ -48,7 +49,7 @@ def density(inspection: Record, *, ax: Axes | None = None) -> Figure:
             color=tone("vermillion"),
         )
     ax.axvspan(-zero, zero, color=tone("grid"), zorder=0)
-    _decades(ax, low, high, zero)
+    decades(ax.xaxis, low, high, zero)
     ax.set_xlabel("eigenvalue of the Hessian (grey: zero within the tolerance)")
     ax.set_ylabel("eigenvalues a bin")
     probes = len(inspection["density"]["nodes"])
@@ -67,7 +68,7 @@ def _runs(inspection: Record, probes: int) -> str:
     return f"from {probes} random probe{'s' * (probes != 1)} of {steps} Lanczos steps"
 
 
-def _edges(low: float, high: float, zero: float) -> np.ndarray:
+def edges(low: float, high: float, zero: float) -> np.ndarray:
     """Bins of equal width in the logarithm on both sides, and one for what counts as zero."""
 
     def side(end: float) -> np.ndarray:
@@ -88,7 +89,7 @@ def _counts(inspection: Record, edges: np.ndarray) -> np.ndarray:
     return inspection["parameters"] * np.mean(rows, axis=0)
 
 
-def _decades(ax: Axes, low: float, high: float, zero: float) -> None:
+def decades(axis: Any, low: float, high: float, zero: float) -> None:
     """Ticks at powers of ten, few enough to be read."""
 
     def powers(end: float) -> list[float]:
@@ -97,8 +98,8 @@ def _decades(ax: Axes, low: float, high: float, zero: float) -> None:
         return [10.0**k for k in range(last, first - 1, -every)]
 
     ticks = sorted([-t for t in powers(-low)] + [0.0] + powers(high))
-    ax.set_xticks(ticks, [_power(t) for t in ticks])
-    ax.minorticks_off()
+    axis.set_ticks(ticks, labels=[_power(t) for t in ticks])
+    axis.set_minor_locator(NullLocator())
 
 
 def _power(value: float) -> str:

@@ -27,7 +27,7 @@ from thalweg.report.tracks import draw_track, track_width
 from thalweg.study.statistics import number
 
 
-__all__ = ["ground", "plane"]
+__all__ = ["HATCH", "draw_paths", "frame", "ground", "place_legend", "plane"]
 
 HATCH = "////"
 
@@ -70,7 +70,7 @@ def plane(
     figure, ax, lower = _layout(ax, bool(beneath), losses=metric is None)
     handles = ground(ax, surface, metric, heights)
     handles = [*draw_paths(ax, surface), *handles]
-    _frame(ax, surface, equal)
+    frame(ax, surface, equal)
     canvas.caption(
         ax,
         words.title(surface, metric) if title is None else title,
@@ -83,7 +83,7 @@ def plane(
             lower[0].set_xlabel("")
             strips.losses(surface, ax=lower[1])
         figure.align_ylabels([ax, *lower])
-    _legend(ax, handles, own=bool(lower))
+    place_legend(ax, handles, own=bool(lower))
     return figure
 
 
@@ -161,7 +161,8 @@ def _layout(ax: Axes | None, beneath: bool, *, losses: bool) -> tuple[Figure, Ax
     return figure, ax, lower
 
 
-def _frame(ax: Axes, surface: Surface, equal: bool | None) -> None:
+def frame(ax: Axes, surface: Surface, equal: bool | None) -> None:
+    """Limits, aspect and labels of a picture of a plane."""
     x, y = surface.x, surface.y
     ax.set_xlim(x[0], x[-1])
     ax.set_ylim(y[0], y[-1])
@@ -232,7 +233,8 @@ def _colour_bar(ax: Axes, heights: Heights, name: str) -> None:
     bar.ax.tick_params(length=0)
 
 
-def _legend(ax: Axes, handles: list[Artist], *, own: bool) -> None:
+def place_legend(ax: Axes, handles: list[Artist], *, own: bool = False) -> None:
+    """A legend under a figure made here, inside axes that were given."""
     if not handles:
         return
     figure = canvas.root(ax)
