@@ -99,7 +99,7 @@ def heights_of(
         levels = log_levels(finite[finite <= top], low, top, len(RAMP))
     else:
         levels = np.linspace(low, top if top > low else low + 1.0, len(RAMP) + 1)
-    return Heights(levels, scale, high > levels[-1])
+    return Heights(levels, scale, bool(high > levels[-1]))
 
 
 def log_levels(values: np.ndarray, base: float, top: float, count: int) -> np.ndarray:

@@ -54,7 +54,7 @@ TONES |= {
 }
 
 # What is higher than the highest level of a surface.
-TONES["beyond"] = ("#f1e0cc", "#3f2f22")
+TONES["beyond"] = ("#e9cca8", "#4a3626")
 
 # The colours of a surface in space, lowest first: a valley in deep water, heights in the light. They
 # are the same in both themes, since they carry the height.

@@ -143,9 +143,10 @@ def _posed(surface: Surface, actors: list[dict[str, Any]], step: float) -> list[
 
 
 def _write_gif(target: Path, images: list[np.ndarray], fps: int) -> None:
-    """One palette for all frames, from the last, which has all colours in it."""
+    """One palette for all frames, from the first and the last, which have all colours in them."""
     frames = [Image.fromarray(image) for image in images]
-    palette = frames[-1].quantize(_COLOURS, dither=Image.Dither.NONE)
+    ends = Image.fromarray(np.concatenate([images[0], images[-1]]))
+    palette = ends.quantize(_COLOURS, dither=Image.Dither.NONE)
     quantized = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     each = round(1000 / fps)
     times = [each] * (len(frames) - 1) + [max(each, round(1000 * _HOLD))]

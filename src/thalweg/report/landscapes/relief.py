@@ -18,7 +18,7 @@ from thalweg.landscape import PlanePath, Surface
 from thalweg.report import canvas
 from thalweg.report.heights import Heights, heights_of, picture_loss, values_of
 from thalweg.report.landscapes import words
-from thalweg.report.landscapes.sight import Block, runs
+from thalweg.report.landscapes.sight import AZIMUTHS, Block, runs
 from thalweg.report.style import RELIEF, series, styled, tone
 from thalweg.study.statistics import number
 
@@ -26,7 +26,6 @@ from thalweg.study.statistics import number
 __all__ = ["relief"]
 
 _HEIGHTS = one_of("picture", "true")
-_AZIMUTHS = [float(-60 + 30 * k) for k in (0, 1, -1, 2, -2, 3, -3, 4, -4, 5, -5, 6)]
 _LIGHT = np.array([-0.45, -0.35, 0.82])
 _CEILING = 1.0
 _LINES = "#0c2233"  # level lines, dark on the relief in both themes
@@ -71,7 +70,7 @@ def relief(
     z = values_of(surface, metric)
     block = Block(surface.x, surface.y, heights.norm(z), _sides(surface))
     lines = [_line(surface, path, metric, heights, path_height) for path in surface.paths]
-    azim = block.outlook(lines, elev, _AZIMUTHS) if azim is None else azim
+    azim = block.outlook(lines, elev, AZIMUTHS) if azim is None else azim
     _set_view(ax, block, elev, azim)
     classes = _draw_surface(ax, surface, block, z, heights)
     _draw_levels(ax, block, heights, elev, azim)

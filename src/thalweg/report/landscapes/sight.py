@@ -16,7 +16,10 @@ import numpy as np
 from thalweg.report.heights import bilinear
 
 
-__all__ = ["Block", "runs"]
+__all__ = ["AZIMUTHS", "Block", "runs"]
+
+# Where a picture may be taken from, the usual place first.
+AZIMUTHS = [float(-60 + 30 * k) for k in (0, 1, -1, 2, -2, 3, -3, 4, -4, 5, -5, 6)]
 
 _STEPS = 160
 _LIFT = 0.006  # a line on the surface is drawn on it, not in it

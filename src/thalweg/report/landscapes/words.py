@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from thalweg.landscape import Line, Surface
 from thalweg.study.statistics import number
 
 
-__all__ = ["line", "metric_name", "tick_labels", "title"]
+__all__ = ["escaped", "line", "metric_name", "tick_labels", "title"]
 
 
 def metric_name(surface: Surface | Line, metric: str | None = None) -> str:
@@ -22,6 +23,16 @@ def metric_name(surface: Surface | Line, metric: str | None = None) -> str:
         'test loss'
     """
     return (metric or next(iter(surface.metrics))).replace("_", " ")
+
+
+def escaped(text: str) -> str:
+    """A name that may stand in a text which Plotly reads as HTML, with its own markers kept out.
+
+    Example:
+        >>> escaped("<b>sgd</b> %{x}")
+        '&lt;b&gt;sgd&lt;/b&gt; %&#123;x}'
+    """
+    return escape(text, quote=False).replace("{", "&#123;")
 
 
 def title(surface: Surface, metric: str | None = None) -> str:
