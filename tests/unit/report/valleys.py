@@ -33,7 +33,12 @@ def valley(nx=41, ny=31, paths=True):
         "loss": height(x, y[:, None]),
         "accuracy": 1 / (1 + height(x, y[:, None])),
     }
-    meta = {"directions": "PCA of the path", "samples": 1024}
+    meta = {
+        "kind": "pca",
+        "explained_variance": [0.71, 0.18, 0.05],
+        "random_walk_variance": [0.81, 0.09, 0.03],
+        "samples": 1024,
+    }
     walks = (walk("sgd", 0.004), walk("adam", 0.012)) if paths else ()
     labels = ("first component (71%)", "second component (18%)")
     return Surface(x, y, metrics, np.full((ny, nx), True), labels, walks, meta)

@@ -11,7 +11,7 @@ from thalweg.landscape import Line, Surface
 from thalweg.study.statistics import number
 
 
-__all__ = ["escaped", "line", "metric_name", "tick_labels", "title"]
+__all__ = ["directions", "escaped", "line", "metric_name", "tick_labels", "title", "variance"]
 
 
 def metric_name(surface: Surface | Line, metric: str | None = None) -> str:
@@ -44,12 +44,45 @@ def title(surface: Surface, metric: str | None = None) -> str:
 def line(surface: Surface) -> str:
     """How the surface was measured, in one muted line."""
     meta = surface.meta
-    parts = [f"{len(surface.x)} × {len(surface.y)} points"]
+    parts = [directions(surface), f"{len(surface.x)} × {len(surface.y)} points"]
     if meta.get("samples"):
         parts.append(f"{meta['samples']:,} samples")
-    if meta.get("directions"):
-        parts.insert(0, str(meta["directions"]))
-    return "; ".join(parts)
+    return "; ".join(part for part in parts if part)
+
+
+def directions(surface: Surface) -> str:
+    """What the axes are, in short; nothing where the surface does not say.
+
+    Example:
+        >>> flat = np.zeros((1, 1))
+        >>> meta = {"kind": "random", "normalisation": "filter", "seed": 3}
+        >>> directions(Surface([0], [0], {"loss": flat}, flat == 0, meta=meta))
+        'random directions, filter-normalised, seed 3'
+    """
+    meta = surface.meta
+    kind = meta.get("kind")
+    if kind == "random":
+        how = meta.get("normalisation", "none")
+        scaled = "not normalised" if how == "none" else f"{how}-normalised"
+        seed = f", seed {meta['seed']}" if "seed" in meta else ""
+        return f"random directions, {scaled}{seed}"
+    if kind == "pca":
+        return "plane of the principal directions of the path" + variance(surface)
+    if kind == "hessian":
+        return f"eigenvectors of the Hessian ({meta.get('which', 'largest')})"
+    if kind == "through":
+        return f"plane through {', '.join(map(str, meta.get('points', ())))}"
+    return ""
+
+
+def variance(surface: Surface) -> str:
+    """What the plane holds of the path's variance, with that of a random walk beside it."""
+    held = surface.meta.get("explained_variance")
+    walk = surface.meta.get("random_walk_variance")
+    if not held:
+        return ""
+    beside = f"; a random walk: {sum(walk[:2]):.0%}" if walk else ""
+    return f" ({sum(held[:2]):.0%} of its variance{beside})"
 
 
 def tick_labels(values: Sequence[float] | np.ndarray) -> list[str]:
