@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from thalweg.report import style
 
 
 __all__ = ["axes", "caption", "legend", "log_axis", "plain_axis", "render", "root", "save"]
+
+
+LINE = 86  # characters that fit over the axes of a figure of the usual width
 
 
 def axes(ax: Axes | None, size: tuple[float, float] = (6.2, 4.5)) -> tuple[Figure, Axes]:
@@ -37,10 +41,11 @@ def root(ax: Axes) -> Figure:
 
 
 def caption(ax: Axes, title: str, line: str) -> None:
-    """A bold title with a muted line under it that names what was measured."""
-    ax.set_title(title, pad=21)
+    """A bold title with a muted line under it, or a few, that names what was measured."""
+    shown = textwrap.fill(line, LINE)
+    ax.set_title(title, pad=21 + 11.5 * shown.count("\n"))
     ax.annotate(
-        line,
+        shown,
         xy=(0, 1),
         xytext=(0, 7),
         xycoords="axes fraction",

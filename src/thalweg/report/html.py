@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import jinja2
 
 from thalweg.report import canvas, facts, svg, tables, words
+from thalweg.report.files import replace
 from thalweg.report.gallery import Picture, gallery
 from thalweg.report.style import series
 from thalweg.study.scoring import Row, Summary, summarize
@@ -42,7 +42,7 @@ def write_report(folder: str | Path, study: Record, runs: Sequence[Record]) -> l
         files[stem.with_suffix(".png")] = canvas.render(picture.figure, "png")
         files[stem.with_suffix(".svg")] = picture.svg
     for path, content in files.items():
-        _replace(path, content)
+        replace(path, content)
     return list(files)
 
 
@@ -167,9 +167,3 @@ def _records(study: Record, runs: Sequence[Record]) -> list[tuple[str, list[tupl
         )
         for entry in study["optimizers"]
     ]
-
-
-def _replace(path: Path, content: bytes) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_bytes(content)
-    os.replace(part, path)

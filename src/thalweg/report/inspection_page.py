@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from thalweg.report import canvas, inspection_figures, svg
+from thalweg.report.files import replace
 from thalweg.report.inspection_words import answers, facts, quantity, share
 from thalweg.study.statistics import number
 
@@ -47,9 +47,7 @@ def write_inspection(folder: str | Path, record: Record) -> list[Path]:
         files[root / "figures" / f"{name}.png"] = canvas.render(figure, "png")
         files[root / "figures" / f"{name}.svg"] = drawing
     for path, content in files.items():
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        part.write_bytes(content)
-        os.replace(part, path)
+        replace(path, content)
     return list(files)
 
 

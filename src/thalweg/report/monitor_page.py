@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from thalweg.report import canvas, svg
+from thalweg.report.files import replace
 from thalweg.report.style import styled, tone
 from thalweg.study.statistics import number
 
@@ -113,9 +113,7 @@ def write_monitor(
         root / f"{name}.svg": drawing,
     }
     for path, content in files.items():
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        part.write_bytes(content)
-        os.replace(part, path)
+        replace(path, content)
     return list(files)
 
 

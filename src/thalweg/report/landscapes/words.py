@@ -67,7 +67,7 @@ def directions(surface: Surface) -> str:
         seed = f", seed {meta['seed']}" if "seed" in meta else ""
         return f"random directions, {scaled}{seed}"
     if kind == "pca":
-        return "plane of the principal directions of the path" + variance(surface)
+        return f"principal plane of what was walked{variance(surface)}"
     if kind == "hessian":
         return f"eigenvectors of the Hessian ({meta.get('which', 'largest')})"
     if kind == "through":
@@ -81,8 +81,8 @@ def variance(surface: Surface) -> str:
     walk = surface.meta.get("random_walk_variance")
     if not held:
         return ""
-    beside = f"; a random walk: {sum(walk[:2]):.0%}" if walk else ""
-    return f" ({sum(held[:2]):.0%} of its variance{beside})"
+    beside = f" (a random walk: {sum(walk[:2]):.0%})" if walk else ""
+    return f", {sum(held[:2]):.0%} of its variance{beside}"
 
 
 def tick_labels(values: Sequence[float] | np.ndarray) -> list[str]:
