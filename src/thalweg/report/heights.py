@@ -127,7 +127,9 @@ def values_of(surface: Surface, metric: str | None = None) -> np.ndarray:
     """
     name = next(iter(surface.metrics)) if metric is None else metric
     if name not in surface.metrics:
-        raise bad_argument("landscape figure", "metric", name, f"one of {', '.join(surface.metrics)}")
+        raise bad_argument(
+            "landscape figure", "metric", name, f"one of {', '.join(surface.metrics)}"
+        )
     z = np.asarray(surface.metrics[name], float)
     return np.where(np.isfinite(z) & surface.computed, z, np.nan)
 

@@ -56,8 +56,8 @@ TONES |= {
 # What is higher than the highest level of a surface.
 TONES["beyond"] = ("#e9cca8", "#4a3626")
 
-# The colours of a surface in space, lowest first: a valley in deep water, heights in the light. They
-# are the same in both themes, since they carry the height.
+# The colours of a surface in space, lowest first: a valley in deep water, heights in the light.
+# They are the same in both themes, since they carry the height.
 RELIEF: tuple[str, ...] = ("#173f5f", "#20638b", "#4691ab", "#93c2b7", "#d9dfbd", "#f7efd6")
 
 _SERIES_TONES = ("blue", "vermillion", "green", "purple", "orange", "sky", "wine", "black")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,14 +16,14 @@ Points = Sequence[Sequence[float | None]] | np.ndarray
 
 
 def track_width(k: int, count: int) -> float:
-    """The width of the k-th of so many paths: thinner and thinner, so that of two equal paths the
-    first still shows."""
+    """The width of the k-th of so many paths.
+
+    They get thinner and thinner, so that of two equal paths the first still shows.
+    """
     return 2.8 - 1.4 * k / (count - 1) if count > 1 else 1.6
 
 
-def draw_track(
-    ax: Axes, label: str, points: Points, box: np.ndarray, width: float
-) -> None:
+def draw_track(ax: Axes, label: str, points: Points, box: np.ndarray, width: float) -> None:
     """One path: a halo, the line in the optimizer's style, and its end or the place it left at.
 
     Args:

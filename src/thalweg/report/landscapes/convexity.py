@@ -1,4 +1,4 @@
-"""The convexity map of Li et al.: how much of the curvature is downward, at each point of a plane."""
+"""The convexity map of Li et al.: how much of the curvature is downward, over a plane."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def convexity(
     ratio = _ratio(surface)
     figure, ax = canvas.axes(ax, (6.8, 5.8))
     relief = LinearSegmentedColormap.from_list("relief", RELIEF)
-    colours = ListedColormap(relief(np.linspace(0, 1, len(_BOUNDS) - 1)))
-    colours.set_over(tone("beyond"))
+    shades = ListedColormap(relief(np.linspace(0, 1, len(_BOUNDS) - 1)))
+    colours = shades.with_extremes(over=tone("beyond"))
     norm = BoundaryNorm(_BOUNDS, len(_BOUNDS) - 1)
     masked = np.ma.masked_invalid(ratio)
     if masked.mask.any():

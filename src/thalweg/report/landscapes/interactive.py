@@ -189,7 +189,8 @@ def _above(go: Any, surface: Surface, metric: str, heights: Heights) -> Any:
     if 0.5 <= np.ptp(surface.x) / np.ptp(surface.y) <= 2:
         across |= {"scaleanchor": "x", "constrain": "domain"}
         horizontal |= {"constrain": "domain"}
-    layout = {"xaxis": horizontal, "yaxis": across, "height": 620, **_common(heights)}
+    layout: dict[str, Any] = {"xaxis": horizontal, "yaxis": across, "height": 620}
+    layout |= _common(heights)
     for axis in ("xaxis", "yaxis"):
         values = surface.x if axis == "xaxis" else surface.y
         layout[axis] |= {"range": [float(values[0]), float(values[-1])], "zeroline": False}
@@ -210,8 +211,8 @@ def _walk(
         line={"color": colour, "width": width},
         customdata=table,
         hovertemplate=(
-            f"{words.escaped(path.name)}, step %{{customdata[0]}}<br>true loss %{{customdata[1]:.4g}}<br>"
-            "in the picture %{customdata[2]:.4g}<br>off the plane %{customdata[3]:.0%}"
+            f"{words.escaped(path.name)}, step %{{customdata[0]}}<br>"
+            "true loss %{customdata[1]:.4g}<br>in the picture %{customdata[2]:.4g}<br>off the plane %{customdata[3]:.0%}"
             "<extra></extra>"
         ),
         name=words.escaped(path.name),

@@ -97,13 +97,13 @@ def _frames(surface: Surface, scene: Stage, clock: Clock, count: int) -> Iterato
         step = clock.at(k / (count - 1))
         agg.restore_region(still)
         for artist in _posed(surface, moving, step):
-            artist.axes.draw_artist(artist)
+            artist.draw(agg.get_renderer())
         yield np.asarray(agg.buffer_rgba())[..., :3].copy()
 
 
 def _actors(surface: Surface, scene: Stage) -> list[dict[str, Any]]:
     """The artists of each path: halo, trail, head, losses, and one clock for all."""
-    actors = []
+    actors: list[dict[str, Any]] = []
     for path in surface.paths:
         look, above, below = series(path.name), scene.above, scene.below
         common: dict[str, Any] = {"color": look.colour, "animated": True}

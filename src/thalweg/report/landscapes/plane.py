@@ -215,7 +215,7 @@ def _colour_bar(ax: Axes, heights: Heights, name: str) -> None:
     figure = canvas.root(ax)
     colours = ListedColormap([tone(tint) for tint in RAMP])
     if heights.over:
-        colours.set_over(tone("beyond"))
+        colours = colours.with_extremes(over=tone("beyond"))
     levels = heights.levels
     mappable = ScalarMappable(BoundaryNorm(levels, len(RAMP)), colours)
     bar = figure.colorbar(
@@ -227,7 +227,7 @@ def _colour_bar(ax: Axes, heights: Heights, name: str) -> None:
         label=name,
     )
     shown = [*range(0, len(levels), 2)]
-    bar.set_ticks(levels[shown], labels=words.tick_labels(levels[shown]))
+    bar.set_ticks(levels[shown].tolist(), labels=words.tick_labels(levels[shown]))
     bar.ax.minorticks_off()
     bar.outline.set_edgecolor(tone("rule"))  # pyrefly: ignore
     bar.ax.tick_params(length=0)
@@ -238,7 +238,7 @@ def place_legend(ax: Axes, handles: list[Artist], *, own: bool = False) -> None:
     if not handles:
         return
     figure = canvas.root(ax)
-    if own or figure.get_layout_engine() is not None and len(figure.axes) == 1:
+    if own or (figure.get_layout_engine() is not None and len(figure.axes) == 1):
         labels = [str(handle.get_label()) for handle in handles]
         columns = max(1, min(len(labels), 80 // (max(map(len, labels)) + 7)))
         figure.legend(handles, labels, loc="outside lower left", ncols=columns)

@@ -146,9 +146,7 @@ def _draw_surface(
             colour = beyond if high else shade * np.array(ground(part[:, 2].mean())[:3])
             colours.append(np.clip(colour, 0, 1))
     ax.add_collection3d(
-        Poly3DCollection(
-            polygons, facecolors=colours, edgecolors=colours, linewidths=0.3, zorder=1
-        )
+        Poly3DCollection(polygons, facecolors=colours, edgecolors=colours, linewidths=0.3, zorder=1)
     )
     return _classes(surface, block, heights)
 
@@ -213,9 +211,7 @@ def _draw_levels(ax: Any, block: Block, heights: Heights, elev: float, azim: flo
     ax.add_collection3d(lines)
 
 
-def _draw_paths(
-    ax: Any, surface: Surface, lines: list[np.ndarray], block: Block
-) -> list[Artist]:
+def _draw_paths(ax: Any, surface: Surface, lines: list[np.ndarray], block: Block) -> list[Artist]:
     """The paths; returns their legend handles."""
     handles: list[Artist] = []
     some_hidden = False
@@ -295,7 +291,12 @@ def _label(ax: Any, surface: Surface, metric: str | None, heights: Heights) -> N
 
 
 def _caption(
-    figure: Figure, ax: Any, surface: Surface, metric: str | None, title: str | None, line: str | None
+    figure: Figure,
+    ax: Any,
+    surface: Surface,
+    metric: str | None,
+    title: str | None,
+    line: str | None,
 ) -> None:
     name = words.title(surface, metric) if title is None else title
     under = words.line(surface) if line is None else line

@@ -7,6 +7,7 @@ surface.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import final
@@ -68,7 +69,7 @@ class Block:
         rays = points[:, None, :] + reach[:, None] * step
         ground = bilinear(self.x, self.y, self.z, rays[..., :2].reshape(-1, 2))
         under = ground.reshape(rays.shape[:2]) > rays[..., 2] + _LIFT
-        return under.any(axis=1)
+        return np.any(under, axis=1)
 
     def outlook(self, lines: list[np.ndarray], elev: float, azimuths: list[float]) -> float:
         """The azimuth from which least of some lines is hidden; the first of equals."""
@@ -91,5 +92,5 @@ def runs(flags: np.ndarray) -> list[tuple[slice, bool]]:
     edges = [0, *(int(k) + 1 for k in np.flatnonzero(np.diff(flags.astype(int)))), len(flags)]
     return [
         (slice(low, min(high + 1, len(flags))), bool(flags[low]))
-        for low, high in zip(edges[:-1], edges[1:], strict=True)
+        for low, high in itertools.pairwise(edges)
     ]

@@ -1,7 +1,8 @@
-"""The spectrum of a Hessian over training: how many eigenvalues there are of each size, and when."""
+"""The spectrum of a Hessian over training: how many eigenvalues of each size, and when."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -24,7 +25,7 @@ _SPAN = 1e-5  # of the largest: what is smaller counts as zero
 
 
 class SpectralDensity(Protocol):
-    """What is drawn of a density: its quadratures, one row a probe, and the number of eigenvalues."""
+    """What is drawn of a density: its quadratures, a row a probe, and how many eigenvalues."""
 
     @property
     def nodes(self) -> Any:
@@ -115,7 +116,9 @@ def _draw_monitor(ax: Axes, records: Sequence[Mapping[str, Any]]) -> None:
     limits = [(r["step"], r["sharpness"] / r["ratio"]) for r in held if r.get("ratio")]
     if limits:
         dashed: Any = (0, (4, 2))
-        ax.plot(*zip(*limits, strict=True), color=tone("ink"), ls=dashed, lw=1.2, label="largest stable")
+        ax.plot(
+            *zip(*limits, strict=True), color=tone("ink"), ls=dashed, lw=1.2, label="largest stable"
+        )
         top = max(limit for _, limit in limits)
         ax.set_ylim(top=max(ax.get_ylim()[1], 1.15 * top))
 
@@ -141,6 +144,6 @@ def _borders(steps: Sequence[int]) -> np.ndarray:
     """The borders of columns around steps: half way to the neighbours."""
     if len(steps) == 1:
         return np.array([steps[0] - 0.5, steps[0] + 0.5])
-    middle = [(a + b) / 2 for a, b in zip(steps[:-1], steps[1:], strict=True)]
+    middle = [(a + b) / 2 for a, b in itertools.pairwise(steps)]
     first, last = steps[0] - (middle[0] - steps[0]), steps[-1] + (steps[-1] - middle[-1])
     return np.array([first, *middle, last])

@@ -22,8 +22,8 @@ def statements(surface: Surface) -> list[str]:
         sentence = f"The plane holds {sum(held[:2]):.0%} of the variance of what was walked"
         if walk:
             sentence += (
-                f"; of a random walk with as many points it would hold {sum(walk[:2]):.0%}, so that "
-                "this number alone says little"
+                f"; of a random walk with as many points it would hold {sum(walk[:2]):.0%}, so "
+                "that this number alone says little"
             )
         found.append(f"{sentence}.")
     found += [text for path in surface.paths if (text := _distance(surface, path))]
@@ -31,7 +31,8 @@ def statements(surface: Surface) -> list[str]:
     missing = int((~surface.computed).sum())
     if broken:
         found.append(
-            f"At {broken:,} of {surface.loss.size:,} points the loss is not finite; they are hatched."
+            f"At {broken:,} of {surface.loss.size:,} points the loss is not finite; "
+            "they are hatched."
         )
     if missing:
         found.append(f"{missing:,} points were not computed.")
@@ -48,8 +49,12 @@ def _lowest(surface: Surface) -> str:
     if centre is None:
         return f"The lowest {name} on the grid is {low}, at {where}."
     if z[i, j] >= centre - 1e-9 * max(1.0, abs(centre)):
-        return f"No point of the grid is lower than its centre, where the {name} is {number(centre, 4)}."
-    return f"The {name} at the centre is {number(centre, 4)}; the lowest on the grid is {low}, at {where}."
+        value = number(centre, 4)
+        return f"No point of the grid is lower than its centre, where the {name} is {value}."
+    return (
+        f"The {name} at the centre is {number(centre, 4)}; the lowest on the grid is {low}, "
+        f"at {where}."
+    )
 
 
 def _distance(surface: Surface, path: PlanePath) -> str:

@@ -34,16 +34,14 @@ def environment() -> jinja2.Environment:
 
 
 def embedded(content: Any) -> str:
-    """Plain data as JSON that may stand inside a script element: nothing in it can end one.
+    r"""Plain data as JSON that may stand inside a script element: nothing in it can end one.
 
     Example:
         >>> embedded({"name": "</script>", "loss": float("nan")})
-        '{"name":"\\\\u003c/script>","loss":null}'
+        '{"name":"\\u003c/script>","loss":null}'
     """
     text = json.dumps(finite(content), allow_nan=False, separators=(",", ":"), ensure_ascii=False)
-    return (
-        text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-    )
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 def script(name: str) -> str:
