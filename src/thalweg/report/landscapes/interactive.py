@@ -212,7 +212,8 @@ def _walk(
         customdata=table,
         hovertemplate=(
             f"{words.escaped(path.name)}, step %{{customdata[0]}}<br>"
-            "true loss %{customdata[1]:.4g}<br>in the picture %{customdata[2]:.4g}<br>off the plane %{customdata[3]:.0%}"
+            "true loss %{customdata[1]:.4g}<br>in the picture %{customdata[2]:.4g}<br>"
+            "off the plane %{customdata[3]:.0%}"
             "<extra></extra>"
         ),
         name=words.escaped(path.name),

@@ -40,7 +40,7 @@ class Block:
     Example:
         >>> ends = np.array([0.0, 0.5, 1.0])
         >>> ridge = Block(ends, ends, np.array([[0.0, 1.0, 0.0]] * 3), (1.0, 1.0, 1.0))
-        >>> behind, before = np.array([0.1, 0.5, 0.0]), np.array([0.9, 0.5, 0.0])
+        >>> behind, before = np.array([0.1, 0.5, 0.2]), np.array([0.9, 0.5, 0.2])
         >>> ridge.hidden(np.array([behind, before]), elev=10, azim=0).tolist()
         [True, False]
     """
