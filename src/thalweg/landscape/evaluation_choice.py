@@ -86,7 +86,7 @@ def choose(
     if method in {"auto", "first-layer"}:
         ways += _reusing(evaluation, axes, points, truth, rejected)
     if method.startswith("vmap") or method == "auto":
-        ways += _several(evaluation, axes, method, seconds[plain.name])
+        ways += _several(evaluation, axes, count, method, seconds[plain.name])
     taken: list[Scheme] = []
     for way in ways:
         fault = _fault(way, points, truth, evaluation)
@@ -140,6 +140,7 @@ def _reusing(
 def _several(
     evaluation: Evaluation,
     axes: tuple[Vector, Sequence[Vector]],
+    count: int,
     method: str,
     seconds: float,
 ) -> list[Scheme]:
@@ -153,7 +154,8 @@ def _several(
     if method == "auto" and seconds > _SHORT.get(first.device.type, math.inf):
         return []
     room = _BYTES // max(1, axes[0].numel() * first.element_size())
-    return [Batched(evaluation, axes, chunk) for chunk in _CHUNKS if chunk <= room]
+    most = min(room, max(count, _CHUNKS[0]))
+    return [Batched(evaluation, axes, chunk) for chunk in _CHUNKS if chunk <= most]
 
 
 def _time(way: Scheme, points: Sequence[Point]) -> float:
