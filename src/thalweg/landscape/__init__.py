@@ -4,7 +4,9 @@
 :func:`pca_axes`, :func:`axes_through` and :func:`axes_along` make. :class:`Trajectory` records an
 optimizer, :func:`interpolate` looks between two sets of weights, and :func:`connect` finds a path
 of low loss between them. What is measured (:class:`Surface`, :class:`Line`, :class:`PlanePath`) is
-plain data, which :mod:`thalweg.report` draws.
+plain data, which :mod:`thalweg.report` draws. Sharpness has several definitions
+(:func:`sharpness`, :func:`keskar`, :func:`flatness`); :func:`rescaled` shows which of them are of
+the function and which of its weights.
 """
 
 from thalweg.landscape.band_methods import AutoNEB, NudgedElasticBand
@@ -22,6 +24,8 @@ from thalweg.landscape.plane import plane
 from thalweg.landscape.plane_grid import AutoSpan
 from thalweg.landscape.plane_paths import project
 from thalweg.landscape.recording import Recording
+from thalweg.landscape.rescaling import rescaled
+from thalweg.landscape.sharpness import Flatness, flatness, keskar, sharpness
 from thalweg.landscape.store import read_store
 from thalweg.landscape.surface import Line, PlanePath, Surface
 from thalweg.landscape.trajectory import Trajectory
@@ -33,6 +37,7 @@ __all__ = [
     "Axes",
     "Connection",
     "Curve",
+    "Flatness",
     "Interpolation",
     "Line",
     "NudgedElasticBand",
@@ -45,8 +50,10 @@ __all__ = [
     "axes_through",
     "barrier_of",
     "connect",
+    "flatness",
     "hessian_axes",
     "interpolate",
+    "keskar",
     "line",
     "normalised",
     "pca_axes",
@@ -56,5 +63,7 @@ __all__ = [
     "random_walk_variance",
     "read_store",
     "recalibrated",
+    "rescaled",
+    "sharpness",
     "state_vector",
 ]

@@ -28,7 +28,8 @@ METHODS = ("auto", "in-place", "first-layer", "vmap")
 _CHUNKS = (32, 128)
 _FEW = 60  # points, under which nothing is tried: the trial would be most of the work
 _SHORT = {"cpu": 4e-4, "cuda": 1e-2}  # seconds a point under which several at once may pay
-_REPEATS = 3
+_TIMED = 2  # points that are timed
+_REPEATS, _MANY = 3, 1500  # repetitions, on grids of at least so many points; else one
 _BYTES = 2**28  # of weights that a chunk may take
 _GAIN = 0.95  # a way must take less than this share of the time of the plain one
 
@@ -81,7 +82,8 @@ def choose(
     rejected: dict[str, str] = {}
     with plain.ready():
         truth = plain.evaluate(points)
-    seconds = {plain.name: _time(plain, points)}
+    repeats = _REPEATS if count >= _MANY else 1
+    seconds = {plain.name: _time(plain, points, repeats)}
     ways: list[Scheme] = []
     if method in {"auto", "first-layer"}:
         ways += _reusing(evaluation, axes, points, truth, rejected)
@@ -94,7 +96,7 @@ def choose(
             rejected[way.name] = fault
             continue
         taken.append(way)
-        seconds[way.name] = _time(way, points)
+        seconds[way.name] = _time(way, points, repeats)
     if method != "auto" and not taken:
         why = "; ".join(f"{name}: {fault}" for name, fault in rejected.items())
         raise ValueError(
@@ -122,7 +124,7 @@ def _reusing(
         return []
     plain = InPlace(evaluation, axes)
     with plain.ready():
-        stands = [lambda p=p: plain.stand(*p) for p in points[:3]]
+        stands = [lambda p=p: plain.stand(*p) for p in points[:2]]
         layers = affine_layers(evaluation, stands)
         if not layers:
             return []
@@ -158,12 +160,12 @@ def _several(
     return [Batched(evaluation, axes, chunk) for chunk in _CHUNKS if chunk <= most]
 
 
-def _time(way: Scheme, points: Sequence[Point]) -> float:
+def _time(way: Scheme, points: Sequence[Point], repeats: int) -> float:
     """Seconds a point: the least of some repetitions, which other work disturbs least."""
-    several = [points[i % len(points)] for i in range(max(way.chunk, len(points)))]
+    several = [points[i % len(points)] for i in range(max(way.chunk, _TIMED))]
     best = math.inf
     with way.ready():
-        for _ in range(_REPEATS):
+        for _ in range(repeats):
             began = time.perf_counter()
             way.evaluate(several)
             best = min(best, (time.perf_counter() - began) / len(several))

@@ -96,8 +96,8 @@ class Survey:
         """The way to evaluate these points."""
         axes = self.axes.centre, self.axes.directions
         off = [p for p in points if any(p)]
-        shares = (0, len(off) // 3, (len(off) + 2) // 2, -1)
-        trial = [off[i % len(off)] for i in shares] + [tuple(0.1 * t for t in off[-1])]
+        shares = (0, len(off) // 3, -1)
+        trial = [off[i] for i in shares] + [tuple(0.1 * t for t in off[-1])]
         return choose(self.evaluation, axes, trial, len(points), method)
 
     def settings(self) -> dict[str, Any]:
