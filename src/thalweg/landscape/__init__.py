@@ -9,6 +9,8 @@ plain data, which :mod:`thalweg.report` draws. Sharpness has several definitions
 the function and which of its weights.
 """
 
+from thalweg.landscape.alignment import Aligned, align
+from thalweg.landscape.alignment_spec import PermutationSpec
 from thalweg.landscape.band_methods import AutoNEB, NudgedElasticBand
 from thalweg.landscape.barriers import barrier_of
 from thalweg.landscape.batch_norm import recalibrated
@@ -32,6 +34,7 @@ from thalweg.landscape.trajectory import Trajectory
 
 
 __all__ = [
+    "Aligned",
     "AutoNEB",
     "AutoSpan",
     "Axes",
@@ -41,11 +44,13 @@ __all__ = [
     "Interpolation",
     "Line",
     "NudgedElasticBand",
+    "PermutationSpec",
     "PlanePath",
     "Recording",
     "Saddle",
     "Surface",
     "Trajectory",
+    "align",
     "axes_along",
     "axes_through",
     "barrier_of",
