@@ -6,7 +6,8 @@ seen so far and :math:`\epsilon` the precision of the numbers,
 * gradient: :math:`\max_i |g_i| \max(|x_i|, \sqrt\epsilon \lVert x\rVert_\infty)` is at most
   :math:`\text{gtol}\, F`;
 * function: an accepted step lowers f by at most :math:`\text{ftol}\, F`, and was foreseen to;
-* step: an accepted step moves no entry by more than :math:`\text{xtol}\, \lVert x\rVert_\infty`.
+* step: an accepted step moves no entry by more than :math:`\text{xtol}` times the size of that
+  entry, :math:`\max(|x_i|, \sqrt\epsilon \lVert x\rVert_\infty)`.
 
 A difference of f counts as zero only where f itself is not: of a function whose minimum is zero,
 the value goes on falling until the numbers end.
@@ -118,11 +119,10 @@ class Judge:
         """Note an accepted step; the tests that it meets, by name, with their words."""
         (f0, x0), (f1, x1) = before, after
         scale = self.scale(f1)
-        fall, length = f0 - f1, float((x1 - x0).abs().max())
-        size = float(x1.abs().max())
+        fall, length = f0 - f1, self._relative_step(x0, x1)
         numbers = {
             "function": (fall / scale if scale else 0.0, self.tolerances.ftol, "ftol", "decrease"),
-            "step": (length / size if size else 0.0, self.tolerances.xtol, "xtol", "step"),
+            "step": (length, self.tolerances.xtol, "xtol", "step"),
         }
         met: dict[str, Any] = {}
         for test, (number, tolerance, name, word) in numbers.items():
@@ -131,3 +131,11 @@ class Judge:
             if self._still[test] >= self._patience:
                 met[test] = f"relative {word} {number:.3g} <= {name} {tolerance:.3g}"
         return met
+
+    def _relative_step(self, x0: Tensor, x1: Tensor) -> float:
+        """Each variable by its own size: the largest would hide the others."""
+        sizes = x1.abs()
+        largest = float(sizes.max())
+        if not largest:
+            return 0.0
+        return float(((x1 - x0).abs() / sizes.clamp_min(self._eps**0.5 * largest)).max())
