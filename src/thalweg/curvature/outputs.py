@@ -13,6 +13,7 @@ from thalweg.curvature.batches import Prepared
 from thalweg.curvature.tangents import Tangents
 from thalweg.objective import AbstractOutputLoss, Closure
 from thalweg.objective.program import ModelProgram
+from thalweg.objective.residuals import ResidualProgram
 
 
 __all__ = [
@@ -100,13 +101,13 @@ def tangents_of(
     return tangents, kept["targets"], batch.loss_fn
 
 
-def model_program(batch: Closure) -> ModelProgram:
-    """The program of a model with outputs.
+def model_program(batch: Closure) -> ModelProgram | ResidualProgram:
+    """The program of a model with outputs, or of a function of residuals.
 
     Raises:
         TypeError: If the objective is a plain function.
     """
-    if not isinstance(batch.program, ModelProgram):
+    if not isinstance(batch.program, (ModelProgram, ResidualProgram)):
         raise TypeError(
             "Curvature of outputs: a plain function has a value but no outputs; use Hessian, or "
             "GaussNewton for a function of residuals."

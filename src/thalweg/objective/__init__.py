@@ -22,6 +22,7 @@ from thalweg.objective.losses import (
     output_loss,
 )
 from thalweg.objective.objective import FunctionObjective, Objective
+from thalweg.objective.residuals import HalfSquares, ResidualObjective
 
 
 __all__ = [
@@ -32,8 +33,10 @@ __all__ = [
     "Closure",
     "CrossEntropy",
     "FunctionObjective",
+    "HalfSquares",
     "Ledger",
     "Objective",
+    "ResidualObjective",
     "Risk",
     "SquaredError",
     "UnknownLoss",

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from thalweg.objective.ledger import Ledger
 from thalweg.objective.losses import AbstractOutputLoss
-from thalweg.objective.program import ModelProgram, Program
+from thalweg.objective.program import Program
 from thalweg.objective.still import leaves_of
 from thalweg.vectors import Vector
 
@@ -228,10 +228,11 @@ class Closure(AbstractClosure):
         Raises:
             TypeError: If the objective is a plain function, or the model computes its own loss.
         """
-        if not isinstance(self.program, ModelProgram):
+        outputs = getattr(self.program, "outputs", None)
+        if outputs is None:
             raise TypeError("Closure.outputs: a plain function has a value but no outputs.")
         with self.ledger.charge(forward=1):
-            return self.program.outputs(self._parts(theta))
+            return outputs(self._parts(theta))
 
     def _parts(self, theta: Vector | Tensor | None) -> Sequence[Tensor] | None:
         if isinstance(theta, Tensor):

@@ -12,6 +12,7 @@ from thalweg.objective.closure import Closure, Risk
 from thalweg.objective.ledger import Ledger
 from thalweg.objective.losses import Loss, output_loss
 from thalweg.objective.program import BatchForward, Forward, FunctionProgram, ModelProgram
+from thalweg.objective.residuals import ResidualObjective
 from thalweg.vectors import Vector
 
 
@@ -74,6 +75,14 @@ class Objective:
     def of(fn: Callable[[Tensor], Tensor]) -> FunctionObjective:
         """The objective that is a plain function of one tensor (:class:`FunctionObjective`)."""
         return FunctionObjective(fn)
+
+    @staticmethod
+    def residuals(fn: Callable[[Tensor], Tensor]) -> ResidualObjective:
+        r"""The objective :math:`\tfrac12 \lVert r(x)\rVert^2` of a function that returns residuals.
+
+        Its closures also suit methods that need the residuals (:class:`ResidualObjective`).
+        """
+        return ResidualObjective(fn)
 
     @property
     def params(self) -> Vector:

@@ -250,10 +250,14 @@ class FunctionProgram:
         """The loss at ``theta``, or at the live parameters."""
         del settle  # a function has no buffers
         (x,) = self.params if theta is None else theta
-        with self._replay():
-            value = checked_scalar(self._function(x), "Objective.of", "fn")
+        value = checked_scalar(self.replayed(self._function, x), "Objective.of", "fn")
         # A constant function has gradient zero, which autograd would refuse to compute.
         return value if value.requires_grad or not x.requires_grad else value + 0.0 * x.sum()
+
+    def replayed(self, function: Callable[[Tensor], Any], x: Tensor) -> Any:
+        """What a function returns at x, with the random numbers of the first evaluation."""
+        with self._replay():
+            return function(x)
 
     def weighted(self, theta: Sequence[Tensor] | None, *, settle: bool) -> tuple[Tensor, float]:
         """The loss and the weight of this batch in a sum over batches."""
