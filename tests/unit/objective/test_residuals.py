@@ -38,7 +38,7 @@ def test_torchs_optimizers_take_it():
 
 
 def test_curvature_knows_its_gauss_newton_matrix():
-    x, closure = bound()
+    _, closure = bound()
     jacobian = torch.tensor([[3.0, 2.0], [1.0, 0.0], [0.0, 3.0]], dtype=torch.float64)
     ggn = tw.curvature.GGN(closure)
     torch.testing.assert_close(ggn.to_dense(), jacobian.T @ jacobian)
@@ -62,4 +62,4 @@ def test_what_is_refused():
         tw.Objective.residuals(residuals).closure(torch.ones(2))
     x = torch.ones(2, requires_grad=True)
     with pytest.raises(TypeError, match="the residuals must be a tensor of real numbers"):
-        tw.Objective.residuals(lambda x: 3.0).closure(x)()
+        tw.Objective.residuals(lambda _: 3.0).closure(x)()
