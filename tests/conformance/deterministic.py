@@ -12,7 +12,14 @@ from typing import Any
 from torch.optim import Optimizer
 
 from conformance.references import Options
-from thalweg.optim import Needs, NewtonLanczos, TrustRegionNewton, TrustRegionNewtonCG
+from thalweg.optim import (
+    GaussNewton,
+    LevenbergMarquardt,
+    Needs,
+    NewtonLanczos,
+    TrustRegionNewton,
+    TrustRegionNewtonCG,
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,8 @@ class Searching:
 
 
 DETERMINISTIC: dict[str, Searching] = {
+    "gauss-newton": Searching(GaussNewton, {"ridge": 1e-6}, only="outputs"),
+    "levenberg-marquardt": Searching(LevenbergMarquardt, only="outputs"),
     "newton-lanczos": Searching(NewtonLanczos),
     "trust-region-newton": Searching(TrustRegionNewton, {"scale": "diagonal"}),
     "trust-region-newton-cg": Searching(TrustRegionNewtonCG),

@@ -24,6 +24,7 @@ from thalweg.objective.rows import row_count, rows_of
 __all__ = ["dense_jacobian", "jacobian_by_samples"]
 
 _ENTRIES = 2**22  # of rows, or of outputs, that one batched pass holds
+_OVERHEAD = 2**14  # numbers that could be worked on while one forward pass is set up
 _FAILURES = (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError)
 
 
@@ -46,7 +47,8 @@ def dense_jacobian(tangents: Tangents, leaves: Sequence[Tensor]) -> Tensor:
     m, n = tangents.outputs.numel(), sum(leaf.numel() for leaf in leaves)
     if not tangents.outputs.requires_grad or not m * n:
         return tangents.outputs.new_zeros(m, n)
-    if m > 8 * n + 256:
+    # A batched backward pass works on m numbers for each of m rows.
+    if m > n and m * m > _OVERHEAD * n:
         return _by_columns(tangents, leaves, n)
     return _by_rows(tangents, leaves, m, n)
 
@@ -55,30 +57,27 @@ def _by_rows(tangents: Tangents, leaves: Sequence[Tensor], m: int, n: int) -> Te
     outputs = tangents.outputs
     made: list[Tensor] = []
     at_once = max(1, _ENTRIES // max(m, n))
-    while len(made) < m:
-        index = torch.arange(len(made), min(len(made) + at_once, m), device=outputs.device)
-        picks = outputs.new_zeros(len(index), m)
-        picks[torch.arange(len(index)), index] = 1.0
-        made.extend(_rows(outputs, leaves, picks.view(-1, *outputs.shape)))
-    return torch.stack(made)
+    for first in range(0, m, at_once):
+        picks = outputs.new_zeros(min(at_once, m - first), m)
+        picks[:, first : first + len(picks)].fill_diagonal_(1.0)
+        made.append(_rows(outputs, leaves, picks.view(-1, *outputs.shape)))
+    return torch.cat(made)
 
 
 def _rows(outputs: Tensor, leaves: Sequence[Tensor], picks: Tensor) -> Tensor:
     """Some rows: in one batched pass, or one after the other where a layer cannot be batched."""
 
-    def back(pick: Tensor, batched: bool) -> Sequence[Tensor]:
+    def back(pick: Tensor) -> tuple[Tensor, ...]:
         return torch.autograd.grad(
-            outputs, list(leaves), pick, retain_graph=True, materialize_grads=True,
-            is_grads_batched=batched,
-        )  # fmt: skip
+            outputs, list(leaves), pick, retain_graph=True, materialize_grads=True
+        )
 
-    count = len(picks)
     try:
-        parts = back(picks, True)
+        parts = vmap(back)(picks)
     except _FAILURES:
-        single = [back(pick, False) for pick in picks]
+        single = [back(pick) for pick in picks]
         return torch.stack([torch.cat([part.reshape(-1) for part in row]) for row in single])
-    return torch.cat([part.reshape(count, -1) for part in parts], 1)
+    return torch.cat([part.reshape(len(picks), -1) for part in parts], 1)
 
 
 def _by_columns(tangents: Tangents, leaves: Sequence[Tensor], n: int) -> Tensor:

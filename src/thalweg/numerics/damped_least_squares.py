@@ -76,6 +76,8 @@ class DampedLeastSquares:
         m, n = jacobian.shape
         scaled = jacobian / scale
         self._scaled, self._scale = scaled, scale
+        # What the residuals do not depend on stays, to the last digit.
+        self._idle = ~(scaled != 0).any(0)
         right = residuals
         if m > n:
             q, scaled = torch.linalg.qr(scaled)
@@ -128,7 +130,8 @@ class DampedLeastSquares:
         s = self.singular
         inverse = np.where(self._kept, 1.0 / np.where(self._kept, s * s + damping, 1.0), 0.0)
         along = self._right @ (self._scaled.T @ vector)
-        return -(self._right.T @ (along * torch.from_numpy(inverse).to(along))) / self._scale
+        made = -(self._right.T @ (along * torch.from_numpy(inverse).to(along))) / self._scale
+        return made.masked_fill(self._idle, 0.0)
 
     def _step(self, along: np.ndarray, damping: float) -> DampedStep:
         """From coordinates in V."""
@@ -137,7 +140,7 @@ class DampedLeastSquares:
         fitted = float(np.sum((self.singular * along) ** 2))
         held = damping * length**2
         return DampedStep(
-            flat / self._scale,
+            (flat / self._scale).masked_fill(self._idle, 0.0),
             damping,
             length,
             0.5 * fitted + held,

@@ -16,9 +16,11 @@ from thalweg.optim.catalogue import Entry, catalogue, create, resolve
 from thalweg.optim.delta_bar_delta import DeltaBarDelta
 from thalweg.optim.ekfac import EKFAC
 from thalweg.optim.first_order import AbstractFirstOrder
+from thalweg.optim.gauss_newton import GaussNewton
 from thalweg.optim.kfac import KFAC
 from thalweg.optim.kfac_factors import KFACOptions
 from thalweg.optim.kronecker import AbstractKronecker
+from thalweg.optim.levenberg_marquardt import LevenbergMarquardt
 from thalweg.optim.lookahead import Lookahead
 from thalweg.optim.metadata import Common, Cost, CurvatureCommon, Needs, Range, Reference, Slot
 from thalweg.optim.muon import Muon, muon_groups
@@ -61,7 +63,9 @@ __all__ = [
     "CurvatureCommon",
     "DeltaBarDelta",
     "Entry",
+    "GaussNewton",
     "KFACOptions",
+    "LevenbergMarquardt",
     "Lookahead",
     "Muon",
     "NaturalGradient",

@@ -66,7 +66,7 @@ class DenseModel:
     ) -> None:
         jacobian, residuals = view.jacobian(), view.residuals.to(view.x)
         if not bool(jacobian.isfinite().all()):
-            raise NonFiniteError("Levenberg-Marquardt: the Jacobian has NaN or infinite entries.")
+            raise NonFiniteError("Least squares: the Jacobian has NaN or infinite entries.")
         norms = jacobian.norm(dim=0)
         self.scale = column_scale(norms, before, rule)
         self.problem = DampedLeastSquares(jacobian, residuals, self.scale, cutoff)
@@ -108,7 +108,7 @@ class ProductModel:
         self._r = view.residuals.to(view.x)
         gradient = view.adjoint(self._r)
         if not bool(gradient.isfinite().all()):
-            raise NonFiniteError("Levenberg-Marquardt: the gradient has NaN or infinite entries.")
+            raise NonFiniteError("Least squares: the gradient has NaN or infinite entries.")
         norms = self._norms()
         self.scale = column_scale(norms, before, rule)
         # An estimate may be too low, a cosine not above 1.
@@ -148,10 +148,11 @@ def linear_model(
 ) -> DenseModel | ProductModel:
     """The model that the setting asks for; ``"auto"`` decomposes what is not too large."""
     m, n = view.residuals.numel(), view.x.numel()
+    rule = setting.get("scaling", "marquardt")
     small = m * n <= _ENTRIES and min(m, n) <= _SIDE
     if setting["solver"] == "svd" or (setting["solver"] == "auto" and small):
-        return DenseModel(ground, view, before, setting["scaling"], setting.get("cutoff"))
-    return ProductModel(ground, view, before, setting["scaling"])
+        return DenseModel(ground, view, before, rule, setting.get("cutoff"))
+    return ProductModel(ground, view, before, rule)
 
 
 def _cosine(gradient: Tensor, norms: Tensor, residuals: Tensor) -> float:

@@ -94,6 +94,15 @@ def test_the_offset_does_not_depend_on_units():
     assert second == pytest.approx(first, rel=1e-9)
 
 
+def test_columns_of_zeros_are_left_alone_to_the_last_digit():
+    J, r, _ = problem(9, 4)
+    J[:, 2] = 0.0
+    solver = DampedLeastSquares(torch.from_numpy(J), torch.from_numpy(r), torch.ones(4).double())
+    for made in (solver.damped(0.1), solver.damped(0.0), solver.within(0.1)):
+        assert made.step[2] == 0.0
+        assert made.step.count_nonzero() == 3
+
+
 def test_applied_solves_with_another_right_hand_side():
     J, r, scale = problem(9, 4)
     other = np.random.default_rng(3).standard_normal(9)
