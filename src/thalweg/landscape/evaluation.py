@@ -122,9 +122,8 @@ class Evaluation:
         """Forward passes of one evaluation."""
         return len(self.samples) * (2 if self.recalibrates else 1)
 
-    @torch.no_grad()
     def __call__(self) -> Values:
-        """The loss and all metrics, in the order of their names."""
+        """The loss and all metrics, in the order of their names; to be called under no_grad."""
         if not self.recalibrates:
             return self._values()
         with recalibrated(self.closure):

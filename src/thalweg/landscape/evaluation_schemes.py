@@ -90,7 +90,8 @@ class InPlace:
         """The parameters are on our buffers inside."""
         self._ground.enter()
         try:
-            with self._reuse.installed(self._evaluation) if self._reuse else nullcontext():
+            stand_in = self._reuse.installed(self._evaluation) if self._reuse else nullcontext()
+            with stand_in, torch.no_grad():
                 yield
         finally:
             self._ground.leave()
