@@ -72,9 +72,11 @@ def prepare_sandwich(
 
 
 def tangents_of(
-    batch: Closure, leaves: list[Tensor], scheme: str | None
+    batch: Closure, leaves: list[Tensor], scheme: str | None, found: dict[str, str] | None = None
 ) -> tuple[Tangents, Any, AbstractOutputLoss]:
     """The outputs as a function of the leaves, the targets and the loss of outputs.
+
+    What was ``found`` about the tangents of one batch of a model holds for the next.
 
     Raises:
         TypeError: If the objective has no outputs, or they are no tensor.
@@ -97,7 +99,8 @@ def tangents_of(
     if batch.loss_fn is None:
         batch.outputs()  # raises, and says why
         raise TypeError("Curvature of outputs: the objective has no loss of outputs.")
-    tangents = Tangents(function, leaves, scheme, _found.setdefault(batch, {}))
+    known = _found.setdefault(batch, {}) if found is None else found
+    tangents = Tangents(function, leaves, scheme, known)
     return tangents, kept["targets"], batch.loss_fn
 
 

@@ -20,6 +20,7 @@ from thalweg.objective.losses import (
     SquaredError,
     UnknownLoss,
     output_loss,
+    per_sample,
 )
 from thalweg.objective.objective import FunctionObjective, Objective
 from thalweg.objective.residuals import HalfSquares, ResidualObjective
@@ -41,4 +42,5 @@ __all__ = [
     "SquaredError",
     "UnknownLoss",
     "output_loss",
+    "per_sample",
 ]

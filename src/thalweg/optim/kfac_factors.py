@@ -11,12 +11,13 @@ from torch import Tensor
 
 from thalweg.curvature.factors import Factors, second_moments
 from thalweg.curvature.layer_records import Key, LayerRecord
-from thalweg.errors import Domain, one_of
+from thalweg.errors import PROBABILITY, Domain, one_of
 
 
 __all__ = [
     "FISHERS",
     "INTERVALS",
+    "SHARE",
     "KFACOptions",
     "blocks_of",
     "precondition",
@@ -38,6 +39,11 @@ def _two_integers(value: Any) -> bool:
     return all(isinstance(v, int) and v >= 1 for v in (first, second))
 
 
+def _some(value: Any) -> bool:
+    return PROBABILITY.contains(value) and value > 0
+
+
+SHARE = Domain("a number in (0, 1]", _some)
 INTERVALS = Domain("a pair of integers >= 1", _two_integers)
 
 
@@ -54,6 +60,8 @@ class KFACOptions:
             model says, more where it does not. Needs ``objective.closure``.
         quadratic_model: Learning rate and momentum that minimise the quadratic model along the
             direction and the last step. Needs ``objective.closure``.
+        share: Of the batch's samples, whose curvature the quadratic model takes, in (0, 1]: the
+            first ones of a batch. The default 1 costs two gradients a step; the paper takes 1/8.
         constraint: The largest squared length of a step in the metric, in the loss's own units (a
             mean over many outputs wants a smaller one, and smaller damping); 0 for none.
         fallback_lr: AdamW's learning rate for parameters without factors.
@@ -69,6 +77,7 @@ class KFACOptions:
     samples: int = 1
     adaptive_damping: bool = False
     quadratic_model: bool = False
+    share: float = 1.0
     constraint: float = 1e-3
     fallback_lr: float = 1e-3
     loss_fn: Callable[[Any, Any], Tensor] | None = None

@@ -17,6 +17,7 @@ from thalweg.optim.base import AbstractOptimizer
 from thalweg.optim.kfac_factors import (
     FISHERS,
     INTERVALS,
+    SHARE,
     KFACOptions,
     blocks_of,
     precondition,
@@ -67,6 +68,7 @@ class AbstractKronecker(AbstractOptimizer):
         "fisher": FISHERS,
         "samples": integer_from(1),
         "fallback_lr": NON_NEGATIVE,
+        "share": SHARE,
         "constraint": NON_NEGATIVE,
         "seed": integer_from(0),
     }
@@ -103,6 +105,7 @@ class AbstractKronecker(AbstractOptimizer):
         super().__init__([{"params": [p for _, p in named]}], defaults)
         self.names = [name for name, _ in named]
         self._listener = Listener(model, self)
+        self._tangents: dict[str, str] = {}
         self._said = self.said_empirical = False
 
     @abstractmethod
@@ -167,7 +170,8 @@ class AbstractKronecker(AbstractOptimizer):
             before = [p.clone() for p in group["params"]]
             last = {p: self._of(p).get("last") for p in path}
             with self._listener.silent():
-                rate, momentum, details = quadratic_step(closure, path, last, group)
+                known = self._tangents
+                rate, momentum, details = quadratic_step(closure, path, last, group, known)
         for p in group["params"]:
             if p.grad is None:
                 continue

@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
+from thalweg.objective import per_sample
+
 
 __all__ = ["bernoulli_divergence", "half_square", "pixel_entropy"]
 
@@ -34,13 +36,5 @@ def bernoulli_divergence(outputs: Tensor, targets: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(outputs, targets) - entropy
 
 
-def pixel_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Binary cross-entropy of pixels in [0, 1] and logits, summed over an image.
-
-    Example:
-        >>> import torch
-        >>> pixel_entropy(torch.zeros(2, 784), torch.ones(2, 784)).item()
-        543.43
-    """
-    total = F.binary_cross_entropy_with_logits(outputs, targets, reduction="sum")
-    return total / len(outputs)
+# Binary cross-entropy of pixels in [0, 1] and logits, summed over an image: a loss of known kind.
+pixel_entropy = per_sample(F.binary_cross_entropy_with_logits)

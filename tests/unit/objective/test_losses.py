@@ -17,6 +17,7 @@ from thalweg.objective import (
     SquaredError,
     UnknownLoss,
     output_loss,
+    per_sample,
 )
 
 
@@ -41,6 +42,13 @@ CASES = {
     "mse": (F.mse_loss, rand(5, 4), rand(5, 4)),
     "mse sum": (nn.MSELoss(reduction="sum"), rand(5, 4), rand(5, 4)),
     "mse 0-dim": (F.mse_loss, rand(), rand()),
+    "mse per sample": (per_sample(F.mse_loss), rand(5, 4), rand(5, 4)),
+    "mse per image": (per_sample(nn.MSELoss()), rand(3, 1, 2, 2), rand(3, 1, 2, 2)),
+    "bce per sample": (
+        per_sample(nn.BCEWithLogitsLoss(weight=WEIGHT, pos_weight=WEIGHT + 1)),
+        rand(5, 4),
+        BITS,
+    ),
     "ce": (F.cross_entropy, rand(5, 4), hard(5)),
     "ce one sample": (F.cross_entropy, rand(4), torch.tensor(1)),
     "ce sum": (nn.CrossEntropyLoss(reduction="sum", **EVERY), rand(5, 4), hard(5)),
@@ -165,6 +173,28 @@ def test_a_loss_without_reduction_is_refused(function):
         output_loss(function)
 
 
+@pytest.mark.parametrize("function", [F.mse_loss, nn.BCEWithLogitsLoss()])
+@pytest.mark.parametrize("shape", [(), (5,), (5, 4), (2, 1, 3, 3)])
+def test_entries_of_a_sample_are_summed_and_samples_averaged(function, shape):
+    outputs, targets = rand(*shape), rand(*shape).sigmoid()
+    rows = (
+        [(z, y) for z, y in zip(outputs, targets, strict=True)] if shape else [(outputs, targets)]
+    )
+    expected = sum(function(z, y) * z.numel() for z, y in rows) / len(rows)
+    torch.testing.assert_close(per_sample(function)(outputs, targets), expected)
+    assert per_sample(function).count(outputs, targets) == len(rows)
+
+
+@pytest.mark.parametrize(
+    "function", [F.cross_entropy, F.l1_loss, nn.MSELoss(reduction="sum"), per_sample(F.mse_loss)]
+)
+def test_other_losses_are_not_taken_per_sample(function):
+    with pytest.raises(
+        ValueError, match=r"^per_sample\(function=.*: function must be torch's mean"
+    ):
+        per_sample(function)
+
+
 def test_what_is_unknown_of_an_unknown_loss():
     loss = output_loss(lambda *_: torch.tensor(0.0))
     with pytest.raises(TypeError, match=r"Labels cannot be drawn from the loss '<lambda>'"):
@@ -226,6 +256,8 @@ SAMPLED = {
     "bce mean": (nn.BCEWithLogitsLoss(), rand(1, 1), torch.ones(1, 1, dtype=DOUBLE), 1.0),
     "bce entries": (nn.BCEWithLogitsLoss(), rand(1, 3), torch.ones(1, 3, dtype=DOUBLE), 3.0),
     "bce sum": (nn.BCEWithLogitsLoss(reduction="sum"), rand(1, 3), torch.ones(1, 3).double(), 1.0),
+    "mse per sample": (per_sample(F.mse_loss), rand(1, 3), rand(1, 3), 1.0),
+    "bce per sample": (per_sample(nn.BCEWithLogitsLoss()), rand(1, 3), rand(1, 3), 1.0),
 }
 
 

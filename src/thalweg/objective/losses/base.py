@@ -23,14 +23,17 @@ class AbstractOutputLoss(ABC):
     Args:
         function: The loss as the caller gave it: (outputs, targets) -> scalar.
         reduction: ``"mean"`` or ``"sum"``.
+        per: What a mean over entries is over: each ``"entry"``, or each ``"sample"``, whose entries
+            are then summed.
     """
 
-    def __init__(self, function: Loss, reduction: str = "mean") -> None:
+    def __init__(self, function: Loss, reduction: str = "mean", per: str = "entry") -> None:
         if reduction not in {"mean", "sum"}:
             allowed = "'mean' or 'sum', so that the loss is a scalar"
             raise bad_argument("Objective", "loss_fn.reduction", reduction, allowed)
         self.function = function
         self.reduction = reduction
+        self.per = per
 
     @final
     def __call__(self, outputs: Any, targets: Any) -> Tensor:
@@ -42,6 +45,11 @@ class AbstractOutputLoss(ABC):
         r"""The product :math:`\nabla^2_z L\, v` in output space, of the shape of the outputs."""
         product = self._hessian_product(outputs, targets, vector)
         return product if self.reduction == "sum" else product / self.count(outputs, targets)
+
+    @final
+    def samples(self, outputs: Tensor) -> float:
+        """The length of the first dimension."""
+        return float(outputs.shape[0]) if outputs.ndim else 1.0
 
     @abstractmethod
     def count(self, outputs: Any, targets: Any) -> float:

@@ -26,6 +26,7 @@ class BinaryCrossEntropy(AbstractOutputLoss):
         weight: A weight for each entry, broadcast.
         pos_weight: A weight for the positive targets, broadcast (from logits only).
         logits: Whether the outputs are logits or probabilities.
+        per: ``"entry"`` for a mean over entries, ``"sample"`` for one over samples.
 
     Example:
         >>> import torch.nn.functional as F
@@ -41,16 +42,17 @@ class BinaryCrossEntropy(AbstractOutputLoss):
         weight: Tensor | None = None,
         pos_weight: Tensor | None = None,
         logits: bool = True,
+        per: str = "entry",
     ) -> None:
-        super().__init__(function, reduction)
+        super().__init__(function, reduction, per)
         self.weight = weight
         self.pos_weight = pos_weight
         self.logits = logits
 
     def count(self, outputs: Tensor, targets: Tensor) -> float:
-        """The number of entries."""
+        """The number of entries, or of samples."""
         del targets
-        return float(outputs.numel())
+        return self.samples(outputs) if self.per == "sample" else float(outputs.numel())
 
     def _hessian_product(self, outputs: Tensor, targets: Tensor, vector: Tensor) -> Tensor:
         outputs = outputs.detach()

@@ -27,11 +27,11 @@ class SquaredError(AbstractOutputLoss):
     """
 
     def count(self, outputs: Tensor, targets: Tensor) -> float:
-        """The number of entries."""
-        return float(torch.broadcast_shapes(outputs.shape, targets.shape).numel())
+        """The number of entries, or of samples."""
+        return self.samples(outputs) if self.per == "sample" else _entries(outputs, targets)
 
     def _hessian_product(self, outputs: Tensor, targets: Tensor, vector: Tensor) -> Tensor:
-        repeats = self.count(outputs, targets) / max(1, outputs.numel())  # where z is broadcast
+        repeats = _entries(outputs, targets) / max(1, outputs.numel())  # where z is broadcast
         return 2.0 * repeats * vector
 
     def sample(
@@ -41,3 +41,7 @@ class SquaredError(AbstractOutputLoss):
         del targets
         noise = torch.empty_like(outputs).normal_(generator=generator)
         return outputs.detach() + 0.5**0.5 * noise
+
+
+def _entries(outputs: Tensor, targets: Tensor) -> float:
+    return float(torch.broadcast_shapes(outputs.shape, targets.shape).numel())
