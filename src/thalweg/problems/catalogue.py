@@ -16,6 +16,7 @@ from thalweg.problems import (
     cifar_networks,
     completion,
     conditioned,
+    curves,
     diamonds,
     digits,
     fashion,
@@ -93,6 +94,7 @@ def _networks() -> list[Entry]:
             reconstruction.mnist5k_autoencoder,
             digit,
         ),
+        Entry("curves", "drawn strokes, deep sigmoid autoencoder", curves.curves),
         Entry("fashion-mlp", "Fashion-MNIST, perceptron", fashion.fashion_mlp, clothes),
         Entry("fashion-cnn", "Fashion-MNIST, small CNN", fashion.fashion_cnn, clothes),
         Entry(

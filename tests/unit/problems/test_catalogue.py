@@ -19,6 +19,7 @@ NAMES = [
     "mnist5k",
     "mnist5k-cnn",
     "autoencoder",
+    "curves",
     "fashion-mlp",
     "fashion-cnn",
     "cifar10-resnet20",
@@ -63,7 +64,13 @@ def test_every_problem_loads_and_passes_its_check(name):
     assert (problem.target is None) == (name in WITHOUT_TARGET)
 
 
-WITHOUT_TARGET = {"cifar10-resnet20", "cifar10-resnet18", "cifar100-resnet32", "california"}
+WITHOUT_TARGET = {
+    "cifar10-resnet20",
+    "cifar10-resnet18",
+    "cifar100-resnet32",
+    "california",
+    "curves",
+}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -12,6 +12,7 @@ import torch
 from thalweg import problems
 from thalweg.problems import Data
 from thalweg.problems.cifar import CIFAR10, CIFAR100
+from thalweg.problems.curves import strokes
 from thalweg.problems.diamonds import diamonds_data
 from thalweg.problems.fashion import FASHION, fashion_data
 from thalweg.problems.moby import moby_data, moby_text
@@ -206,6 +207,30 @@ def test_moby_dick_is_whole_and_its_pieces_follow_on():
     assert [len(data.of(s)[0]) for s in pieces] == [16_738, 256, 256]
 
 
+def test_strokes_are_as_far_from_the_curve_as_their_ink_says():
+    points = torch.tensor([[[2.0, 3.0], [12.0, 4.0], [6.0, 13.0]]], dtype=torch.float64)
+    image = strokes(points)[0].view(16, 16)
+    t = torch.linspace(0, 1, 5001, dtype=torch.float64)[:, None]
+    start, pull, end = points[0]
+    curve = (1 - t) ** 2 * start + 2 * t * (1 - t) * pull + t**2 * end
+    for row, column in ((3, 2), (13, 6), (6, 9), (0, 15), (9, 3)):
+        gap = (curve - torch.tensor([column, row])).square().sum(1).min()
+        expected = torch.exp(-gap / (2 * 0.6**2))
+        torch.testing.assert_close(image[row, column], expected, rtol=0.1, atol=1e-3)
+
+
+def test_a_unit_of_the_sparse_autoencoder_starts_with_fifteen_weights():
+    model = problems.load("curves").build(0)
+    linear = [m for m in model if isinstance(m, torch.nn.Linear)]
+    assert [m.in_features for m in linear] == [256, 128, 64, 32, 6, 32, 64, 128]
+    assert all((m.weight.count_nonzero(1) == min(15, m.in_features)).all() for m in linear)
+    assert all(m.bias.count_nonzero() == 0 for m in linear)
+    weights = torch.cat([m.weight[m.weight != 0] for m in linear]).detach()
+    assert 0.95 < float(weights.std()) < 1.05
+    # Between the code and what is drawn from it there is no sigmoid.
+    assert [type(m).__name__ for m in model][6:9] == ["Linear", "Linear", "Sigmoid"]
+
+
 def falls(problem, steps: int, lr: float = 3e-3) -> bool:
     """Whether Adam of torch lowers the training loss."""
     model = problem.build(1)
@@ -227,6 +252,7 @@ CHEAP = {
     "logistic-1e4": 40,
     "matrix-completion": 60,
     "autoencoder": 10,
+    "curves": 10,
     "diamonds": 20,
 }
 
