@@ -6,6 +6,7 @@ from thalweg.reproduce import (
     adagrad_stalls,
     adahessian_neuron,
     adam_step_bound,
+    autoencoder,
     contraction,
     curvature_tour,
     diagonal_quality,
@@ -48,6 +49,7 @@ MODULES = (
     hessian_momentum,
     hessian_power,
     adahessian_neuron,
+    autoencoder,
 )
 
 
