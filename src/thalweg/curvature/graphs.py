@@ -1,31 +1,20 @@
-"""What an autograd graph holds in memory, and what is in it."""
+"""What an autograd graph holds in memory."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from thalweg.objective.graph import graph_nodes
 
-__all__ = ["free_memory", "graph_bytes", "graph_nodes"]
+
+__all__ = ["free_memory", "graph_bytes"]
 
 _UNKNOWN = 2 * 2**30
-
-
-def graph_nodes(tensors: Sequence[Tensor]) -> Iterator[Any]:
-    """Every node of the graph behind the tensors, once."""
-    seen: set[Any] = set()
-    waiting: list[Any] = [t.grad_fn for t in tensors if t.grad_fn is not None]
-    while waiting:
-        node = waiting.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        yield node
-        waiting.extend(following for following, _ in node.next_functions if following is not None)
 
 
 def graph_bytes(tensors: Sequence[Tensor]) -> int:

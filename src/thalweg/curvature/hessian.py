@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from thalweg.curvature.batches import AbstractBatchOperator, How, Prepared
-from thalweg.curvature.graphs import graph_nodes
 from thalweg.curvature.selection import layers
 from thalweg.curvature.tangents import (
     recorded_rightly,
@@ -20,6 +19,7 @@ from thalweg.curvature.tangents import (
 )
 from thalweg.errors import bad_argument
 from thalweg.objective import AbstractClosure, Closure
+from thalweg.objective.graph import graph_nodes
 
 
 __all__ = ["BlockHessian", "Hessian"]

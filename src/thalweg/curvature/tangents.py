@@ -26,6 +26,8 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from thalweg.objective.graph import once_only
+
 
 __all__ = [
     "SCHEMES",
@@ -166,6 +168,11 @@ class Tangents:
         if not self.outputs.requires_grad:
             return torch.zeros_like(self.outputs)
         if self._reversed is None:
+            if name := once_only(self.outputs):  # torch would leave it out
+                raise RuntimeError(
+                    f"GGN: {name} has no rule for dual numbers and is marked once_differentiable, "
+                    "so there is no derivative along a direction. Replace that layer."
+                )
             with torch.enable_grad():
                 dummy = torch.zeros_like(self.outputs, requires_grad=True)
                 pulled = torch.autograd.grad(

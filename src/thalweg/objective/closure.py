@@ -9,6 +9,7 @@ from typing import Any, Self, final
 import torch
 from torch import Tensor
 
+from thalweg.objective.graph import refuse_once_only
 from thalweg.objective.ledger import Ledger
 from thalweg.objective.losses import AbstractOutputLoss
 from thalweg.objective.program import Program
@@ -73,7 +74,8 @@ class AbstractClosure(ABC):
             The loss, and v -> H v over ``params``.
 
         Raises:
-            RuntimeError: If some layer has no second derivative (torch's own message).
+            RuntimeError: If some layer has no second derivative (torch's own message), or is
+                marked as having none, of which torch may take no notice.
         """
 
     @final
@@ -162,10 +164,12 @@ class Closure(AbstractClosure):
 
         Parameters that the loss does not use have no gradient, as after ``backward()``.
         """
+        refuse_once_only(self.program.origin)
         settle, self._called = not self._called, True
         with torch.enable_grad(), self.ledger.charge(forward=1, backward=1):
             loss, weight = self.program.twice(settle=settle)
             _check_depends(loss)
+            refuse_once_only(self.program.origin, loss)
             leaves = list(self.params)
             gradient = torch.autograd.grad(loss, leaves, create_graph=True, allow_unused=True)
         return loss.detach(), gradient, weight

@@ -34,6 +34,11 @@ class Program(Protocol):
     params: Vector
     names: list[str]
 
+    @property
+    def origin(self) -> Any:
+        """The model or the function: what its batches have in common."""
+        ...
+
     def loss(self, theta: Sequence[Tensor] | None, *, settle: bool = False) -> Tensor:
         """The loss at ``theta``, or at the live parameters; ``settle`` lets buffers move."""
         ...
@@ -150,6 +155,11 @@ class ModelProgram:
         other._replay = Replay(self.params[0].device)
         return other
 
+    @property
+    def origin(self) -> nn.Module:
+        """The model."""
+        return self._module.model
+
     def modules(self) -> Iterator[nn.Module]:
         """The modules of the model."""
         return self._module.model.modules()
@@ -245,6 +255,11 @@ class FunctionProgram:
         self.params = Vector([x])
         self.names = ["x"]
         self._replay = Replay(x.device)
+
+    @property
+    def origin(self) -> Callable[[Tensor], Tensor]:
+        """The function."""
+        return self._function
 
     def loss(self, theta: Sequence[Tensor] | None, *, settle: bool = False) -> Tensor:
         """The loss at ``theta``, or at the live parameters."""

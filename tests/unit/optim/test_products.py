@@ -7,10 +7,12 @@ import warnings
 import pytest
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import thalweg as tw
 from thalweg import optim
+from thalweg.curvature import GGN
 from thalweg.optim import products
 from thalweg.optim.products import CurvatureFallbackWarning, look
 from thalweg.vectors import Vector
@@ -242,6 +244,70 @@ def test_a_layer_without_second_derivative_falls_back():
     with pytest.warns(CurvatureFallbackWarning, match="a layer has no second derivative"):
         product = seen.product(v.detach())
     assert error(product, dense(twin, x, y) @ flat(v)) < 1e-6
+
+
+class OnceCubed(torch.autograd.Function):
+    """A cube whose backward pass says that it cannot be differentiated."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**3
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        return 3 * x**2 * grad
+
+
+class Cubed(nn.Module):
+    def __init__(self, once):
+        super().__init__()
+        self.once = once
+
+    def forward(self, x):
+        return OnceCubed.apply(x) if self.once else x**3
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_layer_that_is_marked_once_differentiable_falls_back(first):
+    # Under a linear loss nothing of torch's own error is left in the graph.
+    model, x, y = network(torch.float64, Cubed(once=True))
+    twin, _, _ = network(torch.float64, Cubed(once=False))
+    loss = (lambda z, _: z.mean()) if first else nn.functional.mse_loss
+    v = probe(model.parameters())
+    expected = looking(tw.Objective(twin, loss).closure(x, y), twin.parameters()).product(v)
+    objective = tw.Objective(model, loss)
+    with pytest.warns(CurvatureFallbackWarning, match="OnceCubed is not implemented"):
+        seen = looking(objective.closure(x, y), model.parameters())
+    assert not seen.exact
+    assert error(seen.product(v), flat(expected)) < 1e-6
+    again = objective.closure(x, y)  # it is known by now: no pass in vain, no second warning
+    before = again.ledger.forward
+    looking(again, model.parameters())
+    assert again.ledger.forward == before + 1
+
+
+def test_optimizers_see_the_curvature_of_a_layer_marked_once_differentiable():
+    ends = []
+    for once in (True, False):
+        model, x, y = network(torch.float64, Cubed(once))
+        optimizer = optim.AdaHessian(model.parameters(), lr=0.05)
+        objective = tw.Objective(model, nn.functional.mse_loss)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CurvatureFallbackWarning)
+            for _ in range(5):
+                optimizer.step(objective.closure(x, y))
+        ends.append(flat(model.parameters()))
+    torch.testing.assert_close(*ends, rtol=1e-5, atol=1e-7)
+
+
+def test_a_product_with_the_gauss_newton_matrix_of_such_a_layer_is_refused():
+    model, x, y = network(torch.float64, Cubed(once=True))
+    closure = tw.Objective(model, nn.functional.mse_loss).closure(x, y)
+    with pytest.raises(RuntimeError, match=r"OnceCubed has no rule .* marked once_differentiable"):
+        GGN(closure) @ torch.ones(sum(p.numel() for p in model.parameters()), dtype=torch.float64)
 
 
 class Attention(nn.Module):
