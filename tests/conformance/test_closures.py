@@ -190,6 +190,22 @@ def test_gradient_scaling_is_refused_where_a_closure_is_needed(name):
         scaled_run(made(name, model.parameters()), model, network, scaler, 1)
 
 
+@pytest.mark.parametrize("name", [n for n in CASES if CASES[n].looks])
+def test_torch_refuses_to_scale_a_closure(name):
+    """Otherwise curvature would be that of the scaled loss, and nobody would know."""
+    network = Network(torch.float32)
+    model = network.model()
+    scaler = torch.amp.GradScaler("cpu")
+    optimizer, closure = made(name, model.parameters()), network.closure(model, 0)
+    before = flat(model.parameters())
+    with pytest.raises(RuntimeError, match="Closure use is not currently supported"):
+        scaler.step(optimizer, closure=closure)
+    scaler.scale(torch.ones(()))  # from here on it has a scale
+    with pytest.raises(AssertionError, match="No inf checks"):
+        scaler.step(optimizer, closure)
+    assert torch.equal(flat(model.parameters()), before)
+
+
 # ---- evaluation -----------------------------------------------------------------------------
 @pytest.mark.parametrize("name", CASES)
 def test_evaluation_swaps_and_restores(name):

@@ -10,9 +10,11 @@ import weakref
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from conformance.subjects import NETWORK, flat
 from conformance.table import BAD, MODELLED
+from thalweg.optim import KFACOptions, Needs
 
 
 def begun(name, steps=5):
@@ -116,6 +118,30 @@ def test_parameters_without_gradient_stay(name):
     before = model[0].weight.clone()
     NETWORK.walk(row.build(model, **row.settings), model, 3)
     assert torch.equal(model[0].weight, before)
+
+
+@pytest.mark.parametrize("name", MODELLED)
+def test_a_gradient_scaler_is_undone_or_refused(name):
+    """What is learned of the layers is of the loss itself, whatever it was multiplied by."""
+    ends = []
+    for scale in (1024.0, None):
+        row, model = MODELLED[name], NETWORK.model()
+        scaler = torch.amp.GradScaler("cpu", init_scale=scale or 1.0, enabled=scale is not None)
+        if row.cls.needs is not Needs.LAYERS:
+            optimizer = row.build(model, **row.settings)
+            F.mse_loss(model(NETWORK.batch(0)[0]), NETWORK.batch(0)[1]).backward()
+            with pytest.raises(TypeError, match=r"needs a closure|outputs are needed"):
+                optimizer.step()
+            return
+        optimizer = row.build(model, **row.settings, options=KFACOptions(loss_fn=F.mse_loss))
+        for t in range(4):
+            x, y = NETWORK.batch(t)
+            optimizer.zero_grad()
+            scaler.scale(F.mse_loss(model(x), y)).backward()
+            scaler.step(optimizer)
+            scaler.update()
+        ends.append(flat(model.parameters()))
+    torch.testing.assert_close(*ends)
 
 
 @pytest.mark.parametrize("name", MODELLED)

@@ -2,11 +2,13 @@
 
 import copy
 import warnings
+from typing import Any
 
 import pytest
 import torch
 
 from thalweg import optim
+from thalweg.objective import Objective
 from thalweg.optim import lanes
 from thalweg.optim.arguments import argument_names
 from thalweg.optim.compiled import LANES, Kernel, Traced
@@ -152,6 +154,34 @@ def test_a_number_that_becomes_one_may_take_its_branch():
             torch.manual_seed(t)
             optimizer.step(closure)
     assert apart(compiled, plain) < 1e-12
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("adahessian", {"interval": 2, "weight_decay": 0.01}),
+        ("sophia", {"interval": 2, "gamma": 0.5, "weight_decay": 0.01}),
+    ],
+)
+def test_steps_with_curvature_are_compiled_to_the_same(name, options):
+    runs = []
+    for compiled in (True, False):
+        torch.manual_seed(5)
+        model = torch.nn.Sequential(
+            torch.nn.Linear(3, 5), torch.nn.Tanh(), torch.nn.Linear(5, 2)
+        ).double()
+        x, y = torch.randn(9, 3).double(), torch.randn(9, 2).double()
+        optimizer: Any = optim.create(name, model, lr=0.05, compile=compiled, **options)
+        objective, losses = Objective(model, torch.nn.functional.mse_loss), []
+        for t in range(7):
+            optimizer.param_groups[0]["lr"] = 0.05 / (1 + t)
+            losses.append(float(optimizer.step(objective.closure(x, y))))
+        curvature = [s[optimizer.curvature_slot] for s in optimizer.state.values()]
+        assert all(bool(c.any()) for c in curvature)
+        runs.append([torch.tensor(losses), *model.parameters(), *curvature])
+    for a, b in zip(*runs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)
 
 
 def test_more_tensors_than_lanes():

@@ -367,18 +367,20 @@ def scaled(model, optimizer, steps=3):
         scaler.update()
 
 
-def test_a_gradient_scaler_does_not_reach_the_drawn_factors():
+@pytest.mark.parametrize("method", METHODS)
+def test_a_gradient_scaler_does_not_reach_the_drawn_factors(method):
     model, other = network(), network()
     options = KFACOptions(loss_fn=F.cross_entropy)
-    scaled(model, KFAC(model, intervals=EVERY, options=options))
-    plainly(other, KFAC(other, intervals=EVERY, options=options), range(3))
+    scaled(model, method(model, intervals=EVERY, options=options))
+    plainly(other, method(other, intervals=EVERY, options=options), range(3))
     torch.testing.assert_close(flat(model), flat(other))
 
 
-def test_a_gradient_scaler_is_refused_where_it_would_reach_them():
+@pytest.mark.parametrize("method", METHODS)
+def test_a_gradient_scaler_is_refused_where_it_would_reach_them(method):
     model = network()
-    with pytest.raises(RuntimeError, match="GradScaler"):
-        scaled(model, KFAC(model, options=KFACOptions("empirical")))
+    with pytest.raises(RuntimeError, match=f"{method.__name__}.*GradScaler"):
+        scaled(model, method(model, options=KFACOptions("empirical")))
 
 
 def test_clipped_gradients_are_not_taken_for_scaled_ones():
