@@ -16,11 +16,12 @@ from thalweg.errors import integer_from, unknown_name
 from thalweg.landscape.band_methods import AutoNEB, NudgedElasticBand
 from thalweg.landscape.barriers import barrier_of
 from thalweg.landscape.curves import Curve
+from thalweg.landscape.evaluation_metrics import Metrics
 from thalweg.landscape.interpolation import Interpolation, along
 from thalweg.landscape.sessions import Session, digest
 from thalweg.landscape.shapes import Route
 from thalweg.landscape.surface import Line
-from thalweg.landscape.terrain import Metric, Recalibrate, Terrain
+from thalweg.landscape.terrain import Recalibrate, Terrain
 from thalweg.landscape.weights import Weights, bound_closure, flat_weights
 from thalweg.objective import AbstractClosure
 
@@ -145,7 +146,7 @@ def connect(
     loader: Iterable[Any] | None = None,
     points: int = 61,
     also: Mapping[str, AbstractClosure] | None = None,
-    metrics: Mapping[str, Metric] | None = None,
+    metrics: Metrics = (),
     recalibrate: Recalibrate = None,
     seed: int = 0,
     folder: str | Path | None = None,
@@ -166,7 +167,8 @@ def connect(
         points: At how many places the found path is looked at, at least 2; default 61, as Garipov
             et al. do. The images of a band are looked at besides.
         also: Other closures of the same model to look at, by name: ``{"test": ...}``.
-        metrics: Other means over samples, by name: (outputs, targets) -> number.
+        metrics: What is measured beside the loss: ``"accuracy"``, ``"error"``, or name to a
+            function of (outputs, targets), averaged over samples.
         recalibrate: Whether BatchNorm's statistics are gathered again at each point looked at, from
             the closure's batches (True) or given ones. None: where the model has such layers in
             evaluation mode. While the path is found, such layers normalise by each batch.

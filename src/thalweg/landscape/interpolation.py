@@ -22,8 +22,9 @@ from torch import Tensor
 from thalweg.curvature.training_state import undisturbed
 from thalweg.errors import NON_NEGATIVE, integer_from
 from thalweg.landscape.barriers import barrier_of
+from thalweg.landscape.evaluation_metrics import Metrics
 from thalweg.landscape.surface import Line
-from thalweg.landscape.terrain import Metric, Recalibrate, Terrain
+from thalweg.landscape.terrain import Recalibrate, Terrain
 from thalweg.landscape.weights import Weights, bound_closure, flat_weights
 from thalweg.objective import AbstractClosure
 
@@ -98,7 +99,7 @@ def interpolate(
     loader: Iterable[Any] | None = None,
     beyond: float = 0.0,
     also: Mapping[str, AbstractClosure] | None = None,
-    metrics: Mapping[str, Metric] | None = None,
+    metrics: Metrics = (),
     recalibrate: Recalibrate = None,
     progress: bool = False,
 ) -> Interpolation:
@@ -119,7 +120,8 @@ def interpolate(
         beyond: How far the line goes past both ends, >= 0, in the same spacing; Goodfellow et al.
             look from slightly below 0 to above 1.
         also: Other closures of the same model to look at, by name: ``{"test": ...}``.
-        metrics: Other means over samples, by name: (outputs, targets) -> number.
+        metrics: What is measured beside the loss: ``"accuracy"``, ``"error"``, or name to a
+            function of (outputs, targets), averaged over samples.
         recalibrate: Whether BatchNorm's statistics are gathered again at each point, from the
             closure's batches (True) or given ones. None: where the model has such layers in
             evaluation mode. False: those of the model are used throughout.

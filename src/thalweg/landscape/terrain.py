@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, final
 
@@ -16,13 +16,14 @@ from thalweg.landscape.batch_norm import (
     bound_to,
     recalibrated,
 )
+from thalweg.landscape.evaluation_metrics import Metrics, wanted_metrics
 from thalweg.objective import AbstractClosure, Risk
 from thalweg.objective.program import ModelProgram
+from thalweg.objective.rows import row_count
 
 
-__all__ = ["Metric", "Recalibrate", "Terrain"]
+__all__ = ["Recalibrate", "Terrain"]
 
-Metric = Callable[[Any, Any], Any]
 Recalibrate = bool | AbstractClosure | Iterable[Any] | None
 
 
@@ -33,7 +34,8 @@ class Terrain:
     Args:
         closure: The loss that is walked on.
         also: Other closures of the same model, by name, looked at with the first: test data.
-        metrics: Other means over samples, by name: (outputs, targets) -> number.
+        metrics: What is measured beside the loss: ``"accuracy"``, ``"error"``, or name to a
+            function of (outputs, targets).
         recalibrate: Whether BatchNorm's statistics are gathered again at each point looked at, and
             from what: True takes the closure's own batches, or give a loader. None: where the
             model has such layers in evaluation mode.
@@ -55,24 +57,20 @@ class Terrain:
         self,
         closure: AbstractClosure,
         also: Mapping[str, AbstractClosure] | None = None,
-        metrics: Mapping[str, Metric] | None = None,
+        metrics: Metrics = (),
         recalibrate: Recalibrate = None,
     ) -> None:
         self.closure = closure
         self.also = dict(also or {})
-        self.metrics = dict(metrics or {})
-        if "loss" in self.metrics:
-            raise bad_argument("metrics", "name", "loss", "another word: the loss has it")
+        wanted = wanted_metrics("metrics", closure, metrics)
+        if wanted.derived:
+            allowed = "means over samples; along a path no derivatives are taken"
+            raise bad_argument("metrics", "name", next(iter(wanted.derived)), allowed)
+        self.metrics = wanted.outputs
         given = recalibrate if not isinstance(recalibrate, bool) else None
         self._data = None if given is None else Risk(bound_to(closure, given))
         layers = averaging_layers(closure, in_use=recalibrate is None)
         self.recalibrates = bool(layers) and recalibrate is not False
-        for each in (closure, *self.also.values()) if self.metrics else ():
-            if each.batches[0].loss_fn is None:
-                raise TypeError(
-                    "metrics=...: they are of outputs and targets, which this loss does not tell "
-                    "apart. Pass an Objective with a loss_fn(outputs, targets)."
-                )
 
     @property
     def like(self) -> Tensor:
@@ -128,7 +126,7 @@ class Terrain:
             share = batch.program.weigh((outputs, targets))
             if not share > 0:
                 continue
-            rows = len(targets) if isinstance(targets, Tensor) and targets.ndim else 1
+            rows = row_count(batch.program.batch) if closure.summed else share
             totals["loss"] += share * float(loss_fn(outputs, targets))
             for name, metric in self.metrics.items():
                 totals[name] += rows * float(metric(outputs, targets))

@@ -74,7 +74,7 @@ def test_each_point_is_the_network_between_with_its_own_statistics():
         points=3,
         loader=batches,
         also={"test": objective.closure(*test)},
-        metrics={"accuracy": lambda z, y: (z.argmax(1) == y).double().mean()},
+        metrics=["accuracy"],
     )
     assert list(found.metrics) == ["loss", "accuracy", "test loss", "test accuracy"]
     middle = copy.deepcopy(a)
@@ -141,8 +141,10 @@ def test_what_does_not_fit_is_said():
     with pytest.raises(ValueError, match="points"):
         interpolate(closure, model, model, points=1)
     x = torch.ones(2)
-    with pytest.raises(TypeError, match="outputs and targets"):
+    with pytest.raises(TypeError, match="no outputs to measure"):
         interpolate(lambda x: x.sum(), x, x, metrics={"zero": lambda *_: 0.0})
+    with pytest.raises(ValueError, match="no derivatives"):
+        interpolate(closure, model, model, metrics=["gradient_norm"])
 
 
 def test_not_a_number_stays_so():
