@@ -166,7 +166,8 @@ def connect(
         loader: Batches, for an Objective.
         points: At how many places the found path is looked at, at least 2; default 61, as Garipov
             et al. do. The images of a band are looked at besides.
-        also: Other closures of the same model to look at, by name: ``{"test": ...}``.
+        also: Other closures of the same model to look at, by name: ``{"test": ...}`` gives
+            ``"test_loss"``.
         metrics: What is measured beside the loss: ``"accuracy"``, ``"error"``, or name to a
             function of (outputs, targets), averaged over samples.
         recalibrate: Whether BatchNorm's statistics are gathered again at each point looked at, from

@@ -119,7 +119,8 @@ def interpolate(
         loader: Batches, for an Objective.
         beyond: How far the line goes past both ends, >= 0, in the same spacing; Goodfellow et al.
             look from slightly below 0 to above 1.
-        also: Other closures of the same model to look at, by name: ``{"test": ...}``.
+        also: Other closures of the same model to look at, by name: ``{"test": ...}`` gives
+            ``"test_loss"``.
         metrics: What is measured beside the loss: ``"accuracy"``, ``"error"``, or name to a
             function of (outputs, targets), averaged over samples.
         recalibrate: Whether BatchNorm's statistics are gathered again at each point, from the

@@ -82,7 +82,7 @@ class Terrain:
         found: dict[str, float] = {}
         with torch.no_grad(), self._normalised(point):
             for prefix, closure in (("", self.closure), *self.also.items()):
-                name = f"{prefix} " if prefix else ""
+                name = f"{prefix}_" if prefix else ""
                 values = self._means(closure, point)
                 found |= {name + metric: value for metric, value in values.items()}
         return found

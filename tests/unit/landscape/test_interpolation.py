@@ -76,7 +76,7 @@ def test_each_point_is_the_network_between_with_its_own_statistics():
         also={"test": objective.closure(*test)},
         metrics=["accuracy"],
     )
-    assert list(found.metrics) == ["loss", "accuracy", "test loss", "test accuracy"]
+    assert list(found.metrics) == ["loss", "accuracy", "test_loss", "test_accuracy"]
     middle = copy.deepcopy(a)
     with torch.no_grad():
         for p, q in zip(middle.parameters(), b.parameters(), strict=True):
@@ -87,7 +87,7 @@ def test_each_point_is_the_network_between_with_its_own_statistics():
         hits = (middle(x).argmax(1) == y).double().mean()
         assert found.metrics["accuracy"][1] == pytest.approx(float(hits))
         expected = float(F.cross_entropy(middle(test[0]), test[1]))
-        assert found.metrics["test loss"][1] == pytest.approx(expected, rel=1e-12)
+        assert found.metrics["test_loss"][1] == pytest.approx(expected, rel=1e-12)
     assert found.line.meta["recalibrated"]
 
 
