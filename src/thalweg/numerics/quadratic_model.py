@@ -8,6 +8,7 @@ everything is done in the coordinates :math:`D p`, with :math:`D^{-1} H D^{-1}`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import final
 
@@ -85,6 +86,26 @@ class QuadraticModel:
         # What the entries' own type lets one tell of an eigenvalue.
         self._rounding = max(len(flat), 1) * torch.finfo(hessian.dtype).eps
 
+    @classmethod
+    def spanned(
+        cls, values: np.ndarray, vectors: Tensor, coordinates: np.ndarray
+    ) -> QuadraticModel:
+        """The model in the span of some orthonormal vectors, in which H is diagonal.
+
+        Args:
+            values: k eigenvalues of H within the span, ascending.
+            vectors: Their vectors, n x k.
+            coordinates: The gradient's, of the same vectors.
+
+        Returns:
+            The model, without a scale.
+        """
+        model = cls.__new__(cls)
+        model.values, model.vectors, model.coordinates = values, vectors, coordinates
+        model.scale, model._like = None, vectors[:, 0]
+        model._rounding = len(values) * torch.finfo(vectors.dtype).eps
+        return model
+
     def within(self, radius: float) -> ModelStep:
         r"""The best step with :math:`\|D p\| \le` radius, to rounding.
 
@@ -102,7 +123,7 @@ class QuadraticModel:
             found.hard,
         )
 
-    def newton(self, floor: float, how: str = "flip") -> ModelStep:
+    def newton(self, floor: float, how: str = "flip", aside: float = 0.0) -> ModelStep:
         r"""The Newton step with positive eigenvalues in place of H's.
 
         Each eigenvalue becomes :math:`\max(|\lambda|, \delta)`, or :math:`\max(\lambda, \delta)`
@@ -113,6 +134,8 @@ class QuadraticModel:
         Args:
             floor: In (0, 1].
             how: ``"flip"`` or ``"clip"``.
+            aside: The least share of the step's length along the lowest eigenvector, where its
+                eigenvalue is below minus the floor: near a saddle the gradient does not see it.
 
         Returns:
             The step; its decrease is that of the real model, and may be negative. Where H is 0 it
@@ -127,8 +150,24 @@ class QuadraticModel:
             raise bad_argument("QuadraticModel.newton", "how", how, "'flip' or 'clip'")
         largest = float(np.abs(self.values).max(initial=0.0)) or 1.0
         size = np.abs(self.values) if how == "flip" else self.values
-        lifted = np.maximum(size, floor * largest)
-        return self.along(-self.coordinates / lifted)
+        p = -self.coordinates / np.maximum(size, floor * largest)
+        if aside and self.values[0] < -floor * largest:
+            least = aside * float(np.linalg.norm(p))
+            p[0] = math.copysign(max(abs(p[0]), least), -self.coordinates[0])
+        return self.along(p)
+
+    def damped(self, share: float) -> ModelStep:
+        r"""The step :math:`-(|H| + \lambda I)^{-1} g`, with :math:`\lambda` a share of the largest.
+
+        Its decrease in the real model is positive whatever the signs of the eigenvalues are.
+
+        Args:
+            share: :math:`\lambda` over the largest :math:`|\lambda_i|`, >= 0; at 0, and where H is
+                0, it is kept above rounding.
+        """
+        size = np.abs(self.values)
+        largest = float(size.max(initial=0.0)) or 1.0
+        return self.along(-self.coordinates / (size + max(share, self._rounding) * largest))
 
     def along(self, coordinates: np.ndarray) -> ModelStep:
         """The step with these coordinates in the eigenbasis, and the real model's decrease."""

@@ -27,6 +27,7 @@ from thalweg.numerics.lanczos import inner
 from thalweg.numerics.quadratic_model import ModelStep
 
 
+_FLAT = 1e-2  # of the largest curvature: what a flat direction counts as
 __all__ = ["ConjugatePath", "Truncation", "to_boundary"]
 
 
@@ -151,14 +152,25 @@ class ConjugatePath:
             index += 1
         return ModelStep(step, decrease, length, False, products=self.products)
 
-    def natural_length(self) -> float:
-        """The length of the whole path, with the step along negative curvature flipped."""
+    def flipped(self) -> ModelStep:
+        """The whole path, and along negative curvature as far as if it were positive.
+
+        A curvature counts as a hundredth of the largest that was met at least, so that a flat
+        direction is not followed to infinity.
+        """
         whole = self.within(math.inf)
         if self.why != "negative":
-            return whole.length
+            return whole
         last = self._pieces[-1]
-        flipped = last.slope / abs(last.curvature) if last.curvature else 0.0
-        return math.sqrt(last.reach(flipped)) or math.sqrt(last.squares)
+        least = _FLAT * self._largest * last.squares
+        size = max(abs(last.curvature), least) or last.slope
+        t = last.slope / size
+        step, length = whole.step.add_(last.direction, alpha=t), math.sqrt(last.reach(t))
+        return ModelStep(step, last.fall(t), length, False, products=self.products)
+
+    def natural_length(self) -> float:
+        """The length of the whole path, with the step along negative curvature flipped."""
+        return self.flipped().length
 
     def _follow(self) -> bool:
         """Take one product and add a piece; False where the path has ended."""
