@@ -3,8 +3,9 @@ r"""When to stop: tests that do not depend on the units of f or x, and follow th
 With :math:`F = \max(|f|, \epsilon^{3/2} \Delta)`, where :math:`\Delta` is the largest change of f
 seen so far and :math:`\epsilon` the precision of the numbers,
 
-* gradient: :math:`\max_i |g_i| \max(|x_i|, \sqrt\epsilon \lVert x\rVert_\infty)` is at most
-  :math:`\text{gtol}\, F`;
+* gradient: :math:`\max_i |g_i| \max(X_i, \sqrt\epsilon \lVert X\rVert_\infty)` is at most
+  :math:`\text{gtol}\, F`, with :math:`X_i` the larger of :math:`|x_i|` here and at the
+  point before, and of 1 at the start: a point that happens to lie near 0 says nothing of the units;
 * function: an accepted step lowers f by at most :math:`\text{ftol}\, F`, and was foreseen to;
 * step: an accepted step moves no entry by more than :math:`\text{xtol}` times the size of that
   entry, :math:`\max(|x_i|, \sqrt\epsilon \lVert x\rVert_\infty)`.
@@ -84,6 +85,8 @@ class Judge:
         self._still = {"function": 0, "step": 0}
         self._first: float | None = None
         self._range = 0.0
+        self._last: Tensor | None = None
+        self._before: Tensor | None = None
 
     def scale(self, fun: float) -> float:
         """F, what differences of f are measured by."""
@@ -96,12 +99,20 @@ class Judge:
         """The gradient's test number: about the relative decrease of f that is still possible."""
         if not grad.numel():
             return 0.0
-        sizes = x.abs()
+        sizes = self._seen(x)
         largest = float((grad.abs() * sizes.clamp_min(self._eps**0.5 * sizes.max())).max())
         if largest == 0.0:
             return 0.0 if not bool(grad.any()) else float(grad.abs().max())
         scale = self.scale(fun)
         return largest / scale if scale else float("inf")
+
+    def _seen(self, x: Tensor) -> Tensor:
+        """The size of each entry, here or at the point before; at the start at least 1."""
+        if x is not self._last:
+            self._before, self._last = self._last, x
+        if self._before is None:
+            return x.abs().clamp_min(1.0)
+        return torch.maximum(x.abs(), self._before.abs())
 
     def gradient(self, fun: float, x: Tensor, grad: Tensor) -> str | None:
         """What the gradient's test says, or None where it does not hold."""

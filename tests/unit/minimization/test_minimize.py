@@ -205,3 +205,22 @@ def test_an_end_far_from_a_minimum_is_no_success():
     result = tw.minimize(quartic, [5.0], Stuck)
     assert (result.status, result.success) == (Status.SEARCH_FAILED, False)
     assert "relative gradient" in result.message
+
+
+@pytest.mark.parametrize("start", [1e-14, 1.0])
+def test_a_point_near_zero_is_not_taken_for_a_minimum(start):
+    """From 1 the first radius leads to 0 exactly; the minimum is at -1."""
+    result = tw.minimize(
+        lambda x: (x + 1).square().sum() + 5.0,
+        torch.full((3,), start, dtype=torch.float64),
+        "trust-exact",
+        options={"radius": 3**0.5},
+    )
+    assert result.success
+    torch.testing.assert_close(result.x, torch.full((3,), -1.0, dtype=torch.float64))
+
+
+def test_a_start_near_zero_is_not_taken_for_a_minimum_by_methods_of_first_order():
+    result = tw.minimize(lambda x: (x + 1).square().sum() + 5.0, [1e-14, 1e-14], Steepest)
+    assert result.nit > 0
+    np.testing.assert_allclose(result.x, [-1.0, -1.0])
