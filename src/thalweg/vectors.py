@@ -253,6 +253,15 @@ class Vector(Sequence[Tensor]):
         _each(torch._foreach_clamp_max_, self.tensors, _parts(high))
         return self
 
+    def clamp_(self, low: float, high: float) -> Self:
+        """The nearest number between the two, entry by entry."""
+        return self.clamp_min_(low).clamp_max_(high)
+
+    def reciprocal_(self) -> Self:
+        """One over each entry."""
+        _each(torch._foreach_reciprocal_, self.tensors)
+        return self
+
 
 def _each(
     function: Callable[..., Any], tensors: list[Tensor], *arguments: Any, **options: Any

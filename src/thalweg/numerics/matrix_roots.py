@@ -57,7 +57,7 @@ def eigen(matrices: Tensor) -> Eigen:
     if matrices.ndim < 2 or matrices.shape[-1] != matrices.shape[-2]:
         raise bad_argument("eigen", "matrices", tuple(matrices.shape), "of shape ...nn")
     flat = matrices.reshape(math.prod(matrices.shape[:-2]), *matrices.shape[-2:])
-    good = flat.isfinite().flatten(1).all(1)
+    good = _finite(flat)
     if bool(good.all()):
         found = _decomposed(flat)
         if found is not None:
@@ -117,7 +117,7 @@ def inverse_root(matrices: Tensor, root: float, floor: float = 1e-4) -> tuple[Te
     largest = values[..., -1:]
     lifted = torch.where(largest > 0, values.clamp(min=floor * largest), torch.ones_like(values))
     roots = (vectors * lifted.pow(-1.0 / root).unsqueeze(-2)) @ vectors.mT
-    fine = good & roots.isfinite().flatten(-2).all(-1)  # 1e-40 to the power -1 is none in float32
+    fine = good & _finite(roots)  # 1e-40 to the power -1 is none in float32
     if bool(fine.all()):
         return roots, fine
     eye = torch.eye(roots.shape[-1], dtype=roots.dtype, device=roots.device)
@@ -150,10 +150,10 @@ def refined_basis(matrices: Tensor, bases: Tensor) -> tuple[Tensor, Tensor, Tens
     images = matrices @ bases
     order = torch.argsort((bases * images).sum(-2), dim=-1, descending=True, stable=True)
     columns = order.unsqueeze(-2).expand_as(images)
-    good = images.isfinite().flatten(-2).all(-1)
+    good = _finite(images)
     safe = images if bool(good.all()) else torch.where(good[..., None, None], images, bases)
     found = torch.linalg.qr(safe.gather(-1, columns))[0]
-    good = good & found.isfinite().flatten(-2).all(-1)
+    good = good & _finite(found)
     if not bool(good.all()):
         found = torch.where(good[..., None, None], found, bases)
         order = torch.where(good[..., None], order, torch.arange(order.shape[-1]).to(order))
@@ -166,7 +166,13 @@ def _decomposed(matrices: Tensor) -> tuple[Tensor, Tensor] | None:
         values, vectors = torch.linalg.eigh(matrices)
     except torch.linalg.LinAlgError:
         return None
-    return (values, vectors) if bool(vectors.isfinite().all()) else None
+    return (values, vectors) if bool(_finite(vectors).all()) else None
+
+
+def _finite(matrices: Tensor) -> Tensor:
+    """Whether no entry of each is NaN or infinite."""
+    good = matrices.sum((-2, -1)).isfinite()  # one pass; a sum may leave the range of its terms
+    return good if bool(good.all()) else matrices.isfinite().flatten(-2).all(-1)
 
 
 def _shaped(found: Eigen, like: Tensor) -> Eigen:

@@ -146,8 +146,9 @@ class AdaHessian(AbstractDiagonalCurvature):
         curvature = state.exp_hessian_diag_sq.sqrt().clamp_min_(floor)
         power = group["hessian_power"]
         return Quotient(
-            mean.div(1 - group["betas"][0] ** state.step),
+            mean,
             curvature if power == 1.0 else curvature.pow(power),
+            1 / (1 - group["betas"][0] ** state.step),
         )
 
 

@@ -25,9 +25,11 @@ def adam_direction(grad: Any, state: Any, group: Group) -> Any:
     if group["amsgrad"]:
         second = state.max_exp_avg_sq.clamp_min_(second)
     first_bias, second_bias = 1 - beta1**state.step, 1 - beta2**state.step
-    # Both corrections are in the divisor, which is one kernel less.
-    root = second.sqrt().mul_(first_bias / math.sqrt(second_bias)).add_(first_bias * group["eps"])
-    return Quotient(mean, root)
+    # With c the root of v's correction, m / (sqrt(v) / c + eps) = c m / (sqrt(v) + c eps): both
+    # corrections are a factor of the step, which costs no pass over the entries.
+    correction = math.sqrt(second_bias)
+    root = second.sqrt().add_(correction * group["eps"])
+    return Quotient(mean, root, correction / first_bias)
 
 
 @final

@@ -129,7 +129,8 @@ class AbstractOptimizer(torch.optim.Optimizer, ABC):
             if kept != 1.0:
                 params.mul_(kept)
             if kind is Quotient:
-                params.addcdiv_(direction.over, direction.under, value=-rate)
+                factor = -rate * direction.factor
+                params.addcdiv_(direction.over, direction.under, value=factor)
             elif kind is Scaled:
                 params.add_(direction.direction, alpha=-(rate * direction.factor))
             else:

@@ -8,7 +8,7 @@ its own count: its bias is corrected by the samples that it has seen, not by the
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, ClassVar, final
 
@@ -112,12 +112,11 @@ class AbstractDiagonalCurvature(AbstractFirstOrder):
 
     def _check(self, samples: Samples) -> None:
         """Refuse curvature that is not finite, or whose square is not."""
-        filled = [s for s in samples if s.numel()]
-        device = filled[0].device if filled else None
-        shares = [
-            s.abs().amax().float().to(device) / torch.finfo(s.dtype).max ** 0.5 for s in filled
-        ]
-        if shares and not bool((torch.stack(shares) < 1.0).all()):  # asked of the device once
+        filled = [torch.view_as_real(s) if s.is_complex() else s for s in samples if s.numel()]
+        squares = [_squared_length(s) for s in filled]
+        # Their sum is asked of each device once.
+        together = [torch.stack(alike).sum() for alike in _by_place(squares)]
+        if not all(bool(total.isfinite()) for total in together):
             raise NonFiniteError(
                 f"{type(self).__name__}.step(): the curvature is NaN, infinite or too large to be "
                 f"squared in {filled[0].dtype} at call {self._calls} of step(); the parameters are "
@@ -198,18 +197,37 @@ def random_signs(params: Sequence[Tensor], seed: int) -> list[Tensor]:
         tensor([1., 1., 1., 1.])
     """
     generator = torch.Generator().manual_seed(seed)
+    real = [torch.view_as_real(p.detach()) if p.is_complex() else p for p in params]
+    counts = [(p.numel() + 63) // 64 for p in real]  # words of 64 bits
+    words = torch.empty(sum(counts), dtype=torch.int64)
+    chosen = words.random_(-(2**63), None, generator=generator).view(torch.uint8)
     table = 2.0 * ((torch.arange(256)[:, None] >> torch.arange(8)) & 1) - 1.0
+    rows: dict[Any, Tensor] = {}  # of all, once for each type and device
     signs: list[Tensor] = []
-    for p in params:
-        count = p.numel() * (2 if p.is_complex() else 1)
-        words = torch.empty((count + 63) // 64, dtype=torch.int64)
-        chosen = words.random_(-(2**63), None, generator=generator).view(torch.uint8)
-        real = p.real.dtype if p.is_complex() else p.dtype
-        rows = F.embedding(chosen.to(p.device).int(), table.to(p.device, real))
-        drawn = rows.view(-1)[:count]
-        pairs = torch.view_as_complex(drawn.view(-1, 2)) if p.is_complex() else drawn
-        signs.append(pairs.view(p.shape))
+    first = 0
+    for p, like, count in zip(params, real, counts, strict=True):
+        place = (like.device, like.dtype)
+        if place not in rows:
+            rows[place] = F.embedding(chosen.to(like.device).int(), table.to(*place)).view(-1)
+        drawn = rows[place][64 * first : 64 * first + like.numel()].view(like.shape)
+        signs.append(torch.view_as_complex(drawn) if p.is_complex() else drawn)
+        first += count
     return signs
+
+
+def _squared_length(sample: Tensor) -> Tensor:
+    """The sum of squares: not finite where an entry is not, or where its square is not."""
+    if sample.dtype in {torch.float32, torch.float64}:
+        flat = sample.reshape(-1)
+        return torch.dot(flat, flat)
+    return sample.abs().amax().square().float()  # the sum of many would leave a half type's range
+
+
+def _by_place(scalars: Iterable[Tensor]) -> Iterable[list[Tensor]]:
+    alike: dict[Any, list[Tensor]] = {}
+    for scalar in scalars:
+        alike.setdefault((scalar.device, scalar.dtype), []).append(scalar)
+    return alike.values()
 
 
 def squared_scores(closure: AbstractClosure, params: Sequence[Tensor], seed: int) -> Samples:

@@ -96,16 +96,18 @@ class Quotient(NamedTuple):
 
     Example:
         >>> import torch
-        >>> Quotient(torch.ones(2), torch.full((2,), 4.0)).value()
-        tensor([0.2500, 0.2500])
+        >>> Quotient(torch.ones(2), torch.full((2,), 4.0), 2.0).value()
+        tensor([0.5000, 0.5000])
     """
 
     over: Any  # Tensor | Vector
     under: Any  # Tensor | Vector
+    factor: float = 1  # of the whole; the integer where there is none, at no step
 
     def value(self) -> Any:
         """The direction, divided."""
-        return self.over.div(self.under)
+        divided = self.over.div(self.under)
+        return divided if isinstance(self.factor, int) else divided * self.factor
 
 
 @final

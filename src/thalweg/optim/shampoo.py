@@ -19,6 +19,7 @@ from thalweg.optim.tiles import Tiling, tiling
 
 __all__ = ["Shampoo"]
 
+_SHORT, _LONG = 1e-12, 1e12  # between them no square that counts leaves the range of float32
 _FLOOR = Domain("a number in (0, 1)", lambda value: FRACTION.contains(value) and value > 0)  # type: ignore[operator]
 
 
@@ -138,51 +139,56 @@ class Shampoo(AbstractStructured):
 
     def directions(self, lot: Lot, group: Group) -> list[Tensor]:
         """The rule."""
-        means = _means(lot, group)
-        plain = _grafted(lot, means, group)
+        means, share = _means(lot, group)
+        plain, factor = _grafted(lot, means, group)
         found = []
         for i, (mean, length) in enumerate(zip(means, plain, strict=True)):
             plan = tiling(lot.members[i].param.shape, group["block_size"])
             factors = _factors(lot, i, plan, group)
             if lot.step <= group["start"] or not factors:
-                found.append(length)
+                found.append(length * (share * factor))
                 continue
             roots = _roots(lot, i, group, factors)
             u = plan.cut(mean)
             if "left" in roots:
-                u = roots["left"] @ u
+                u = torch.bmm(roots["left"], u)
             if "right" in roots:
-                u = u @ roots["right"]
-            if group["grafting"] != "none":
-                u = u * (_norm(plan.cut(length)) / _norm(u).clamp(min=1e-300)).to(u.dtype)
+                u = torch.bmm(u, roots["right"])
+            if group["grafting"] == "none":
+                u.mul_(share)
+            else:
+                u.mul_(_ratio(plan.cut(length), u) * (share * factor))
             found.append(plan.paste(u))
         return found
 
 
-def _means(lot: Lot, group: Group) -> list[Tensor]:
-    """The running averages of gradients, corrected for their start."""
+def _means(lot: Lot, group: Group) -> tuple[list[Tensor], float]:
+    """The running averages of gradients, and the factor that corrects them for their start."""
     beta = group["betas"][0]
     if not beta:
-        return lot.grads
+        return lot.grads, 1.0
     means = lot.slot("exp_avg")
     torch._foreach_lerp_(means, lot.grads, 1 - beta)
-    return list(torch._foreach_div(means, 1 - beta**lot.step))
+    return means, 1 / (1 - beta**lot.step)
 
 
-def _grafted(lot: Lot, means: list[Tensor], group: Group) -> list[Tensor]:
-    """The steps of the grafted method: Adam, Adagrad, or the averages themselves."""
+def _grafted(lot: Lot, means: list[Tensor], group: Group) -> tuple[list[Tensor], float]:
+    """The steps of the grafted method (Adam, Adagrad, the averages themselves), and a factor.
+
+    Adam's correction, the root of c = 1 - beta2^t, is taken out of m / (sqrt(v / c) + eps).
+    """
     beta, grads = group["betas"][1], lot.grads
     if group["grafting"] in {"none", "sgd"}:
-        return means
-    seconds, bias = lot.slot("exp_avg_sq"), 1.0
+        return means, 1.0
+    seconds, correction = lot.slot("exp_avg_sq"), 1.0
     if group["grafting"] == "adam":
         torch._foreach_mul_(seconds, beta)
-        bias = 1 - beta**lot.step
-    torch._foreach_addcmul_(seconds, grads, grads, 1 - beta if bias != 1.0 else 1.0)
+        correction = math.sqrt(1 - beta**lot.step)
+    weight = 1 - beta if group["grafting"] == "adam" else 1.0
+    torch._foreach_addcmul_(seconds, grads, grads, weight)
     roots = torch._foreach_sqrt(seconds)
-    torch._foreach_div_(roots, math.sqrt(bias))
-    torch._foreach_add_(roots, group["eps"])
-    return list(torch._foreach_div(means, roots))
+    torch._foreach_add_(roots, group["eps"] * correction)
+    return list(torch._foreach_div(means, roots)), correction
 
 
 def _factors(lot: Lot, i: int, plan: Tiling, group: Group) -> dict[str, Tensor]:
@@ -232,6 +238,13 @@ def _bias(step: int, group: Group) -> float:
     return 1 - group["betas"][1] ** (every * entered) if group["statistics"] == "ema" else 1.0
 
 
-def _norm(tiles: Tensor) -> Tensor:
-    """In float64, where squares of small entries do not vanish."""
-    return torch.linalg.vector_norm(tiles, dim=(-2, -1), keepdim=True, dtype=torch.float64)
+def _ratio(one: Tensor, other: Tensor) -> Tensor:
+    """How much longer the tiles of one are than those of another."""
+    lengths = [_norm(tiles, None) for tiles in (one, other)]
+    if one.is_cuda or not all(bool(((n > _SHORT) & (n < _LONG)).all()) for n in lengths):
+        lengths = [_norm(tiles, torch.float64) for tiles in (one, other)]
+    return (lengths[0] / lengths[1].clamp(min=1e-300)).to(one.dtype)
+
+
+def _norm(tiles: Tensor, dtype: torch.dtype | None) -> Tensor:
+    return torch.linalg.vector_norm(tiles, dim=(-2, -1), keepdim=True, dtype=dtype)

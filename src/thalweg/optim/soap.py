@@ -8,12 +8,13 @@ from typing import Any, ClassVar, Unpack, final
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from thalweg.errors import FRACTION, POSITIVE, Domain, integer_from, pair_of
 from thalweg.numerics.matrix_roots import eigen, refined_basis
 from thalweg.optim.adam import adam_direction
 from thalweg.optim.metadata import Range, Reference, Slot, SOAPCommon
-from thalweg.optim.seams import Group, State
+from thalweg.optim.seams import Group, Scaled, State
 from thalweg.optim.structured import (
     AbstractStructured,
     Lot,
@@ -137,7 +138,7 @@ class SOAP(AbstractStructured):
         """Adam."""
         return adam_direction(grad, state, {**group, "amsgrad": False})
 
-    def directions(self, lot: Lot, group: Group) -> list[Tensor]:
+    def directions(self, lot: Lot, group: Group) -> list[Scaled]:
         """The rule."""
         fresh = "exp_avg" not in lot.members[0].store
         factors, bases = _sided(lot, group["limit"] if fresh else None)
@@ -148,14 +149,14 @@ class SOAP(AbstractStructured):
             _begin(factors, bases)
         turned = [_cleared(part, fresh) for part in _turned(lot.grads, bases)]
         state = State({"exp_avg": Vector(means), "exp_avg_sq": Vector(seconds)}, lot.step)
-        found = self.elementwise(Vector(turned), state, group).value()
-        found = _turned(found, bases, back=True)
+        rule = self.elementwise(Vector(turned), state, group)
+        found = _turned(rule.over.div(rule.under), bases, back=True)
         if not fresh:
             if lot.step % group["statistics_interval"] == 0:
                 _absorb(factors, lot.grads, decay)
             if lot.step % group["interval"] == 0:
                 _refresh(factors, bases, means, seconds)
-        return found
+        return [Scaled(u, rule.factor) for u in found]
 
 
 def _sided(lot: Lot, limit: int | None) -> tuple[Sides, Sides]:
@@ -184,8 +185,12 @@ def _turned(matrices: Sequence[Tensor], bases: Sides, *, back: bool = False) -> 
 
 def _cleared(matrix: Tensor, fresh: bool) -> Tensor:
     """Without the entries that are rounding errors of the largest; Adam would make them steps."""
-    eps, size = torch.finfo(matrix.dtype).eps, matrix.abs()
+    eps = torch.finfo(matrix.dtype).eps
     share = eps**0.5 if fresh else 4 * eps * max(matrix.shape) ** 0.5
+    if not matrix.is_cuda:  # two passes
+        low, high = matrix.aminmax()
+        return F.hardshrink(matrix, share * max(-float(low), float(high)))
+    size = matrix.abs()
     return torch.where(size > share * size.max(), matrix, 0.0)
 
 

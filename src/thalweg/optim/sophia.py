@@ -141,7 +141,7 @@ class Sophia(AbstractDiagonalCurvature):
         del param
         mean = state.exp_avg.lerp_(grad, 1 - group["betas"][0])
         curvature = (state.hessian * group["gamma"]).clamp_min_(group["eps"])
-        return (mean / curvature).clamp_min_(-1.0).clamp_max_(1.0)
+        return curvature.reciprocal_().mul_(mean).clamp_(-1.0, 1.0)  # in place: no more memory
 
 
 def _drawable(closure: Callable[[], Any]) -> AbstractClosure:

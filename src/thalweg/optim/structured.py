@@ -27,7 +27,7 @@ from thalweg.vectors import Vector
 __all__ = ["AbstractStructured", "Lot", "Member", "add_gram_", "batched", "products", "sides_of"]
 
 _SMALL = 128 * 128  # on a CPU, larger matrices are better moved one by one: caches
-_GRAM_BLOCK = 128
+_GRAM_BLOCK = 256
 
 
 class Member(NamedTuple):
@@ -224,9 +224,9 @@ def add_gram_(total: Tensor, matrix: Tensor, keep: float, weight: float) -> None
     n = total.shape[-1]
     if total.ndim == 3:
         total.baddbmm_(matrix, matrix.mT, beta=keep, alpha=weight)
-    elif n < 2 * _GRAM_BLOCK or total.is_cuda:
+    elif min(matrix.shape) < 2 * _GRAM_BLOCK or total.is_cuda:
         total.addmm_(matrix, matrix.T, beta=keep, alpha=weight)
-    else:  # by symmetry, a third of the products is saved
+    else:  # by symmetry, a quarter of the products is saved, and more of larger ones
         for i in range(0, n, _GRAM_BLOCK):
             j = min(n, i + _GRAM_BLOCK)
             total[i:j, :j].addmm_(matrix[i:j], matrix[:j].T, beta=keep, alpha=weight)
@@ -281,18 +281,17 @@ def batched(
 
 
 def _walked(group: Group, lot: Lot, found: Sequence[Any]) -> Iterator[tuple[Group, Any, Any]]:
-    """The pieces: all at once, or each where they have factors of their own."""
-    params = [member.param for member in lot.members]
-    if not isinstance(found[0], Scaled):
-        shaped = [u.reshape(p.shape) for u, p in zip(found, params, strict=True)]
-        yield (
-            (group, params[0], shaped[0])
-            if len(params) == 1
-            else (group, Vector(params), Vector(shaped))
-        )
-        return
-    for p, (u, factor) in zip(params, found, strict=True):
-        yield group, p, Scaled(u.reshape(p.shape), factor)
+    """The pieces: all of one factor at once; with factors, on a CPU, each (to torch's own bits)."""
+    alike: dict[Any, list[tuple[Tensor, Tensor]]] = {}
+    for k, (member, u) in enumerate(zip(lot.members, found, strict=True)):
+        direction, factor = u if isinstance(u, Scaled) else (u, 1.0)
+        own = k if isinstance(u, Scaled) and not direction.is_cuda else None
+        pair = member.param, direction.reshape(member.param.shape)
+        alike.setdefault((factor, own), []).append(pair)
+    for (factor, _), pairs in alike.items():
+        one = len(pairs) == 1
+        param, direction = pairs[0] if one else map(Vector, zip(*pairs, strict=True))
+        yield group, param, direction if factor == 1.0 else Scaled(direction, factor)
 
 
 def _foreach(group: Group, entries: Sequence[Any]) -> bool | None:
