@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Unpack, final
 
 import torch
@@ -19,6 +20,7 @@ from thalweg.optim.tiles import Tiling, tiling
 
 __all__ = ["Shampoo"]
 
+_SMALL = 128  # the longest side of tiles that are copied together: one call then costs more
 _SHORT, _LONG = 1e-12, 1e12  # between them no square that counts leaves the range of float32
 _FLOOR = Domain("a number in (0, 1)", lambda value: FRACTION.contains(value) and value > 0)  # type: ignore[operator]
 
@@ -141,15 +143,20 @@ class Shampoo(AbstractStructured):
         """The rule."""
         means, share = _means(lot, group)
         plain, factor = _grafted(lot, means, group)
-        found = []
-        for i, (mean, length) in enumerate(zip(means, plain, strict=True)):
-            plan = tiling(lot.members[i].param.shape, group["block_size"])
-            factors = _factors(lot, i, plan, group)
+        found: list[Any] = [None] * len(means)
+        for plan, places in _alike(lot, group):
+            held = {
+                side: [lot.own(i, side, (plan.count, n, n)) for i in places]
+                for side, n in plan.sides.items()
+            }
+            factors = {side: _stacked(tensors) for side, tensors in held.items()}
+            _absorb(factors, held, _tiles(plan, lot.grads, places), lot.step, group)
             if lot.step <= group["start"] or not factors:
-                found.append(length * (share * factor))
+                for i in places:
+                    found[i] = plain[i] * (share * factor)
                 continue
-            roots = _roots(lot, i, group, factors)
-            u = plan.cut(mean)
+            roots = _roots(lot, places, factors, group)
+            u = _tiles(plan, means, places)
             if "left" in roots:
                 u = torch.bmm(roots["left"], u)
             if "right" in roots:
@@ -157,9 +164,35 @@ class Shampoo(AbstractStructured):
             if group["grafting"] == "none":
                 u.mul_(share)
             else:
-                u.mul_(_ratio(plan.cut(length), u) * (share * factor))
-            found.append(plan.paste(u))
+                u.mul_(_ratio(_tiles(plan, plain, places), u).mul_(share * factor))
+            for i, own in zip(places, u.split(plan.count), strict=True):
+                found[i] = plan.paste(own)
         return found
+
+
+def _alike(lot: Lot, group: Group) -> Iterable[tuple[Tiling, list[int]]]:
+    """The matrices that are cut alike: together, but on a CPU only where they are small."""
+    alike: dict[Any, list[int]] = {}
+    plans = [tiling(member.param.shape, group["block_size"]) for member in lot.members]
+    for i, (plan, grad) in enumerate(zip(plans, lot.grads, strict=True)):
+        together = grad.is_cuda or max(plan.tile) <= _SMALL
+        alike.setdefault(plan.shape if together else i, []).append(i)
+    return [(plans[places[0]], places) for places in alike.values()]
+
+
+def _tiles(plan: Tiling, matrices: Sequence[Tensor], places: list[int]) -> Tensor:
+    return _stacked([plan.cut(matrices[i]) for i in places])
+
+
+def _stacked(tensors: list[Tensor]) -> Tensor:
+    """One batch of many; of one, itself."""
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+
+
+def _unstacked(batch: Tensor, tensors: list[Tensor]) -> None:
+    """Write a batch back to where it is from."""
+    if batch is not tensors[0]:
+        torch._foreach_copy_(tensors, list(batch.split(len(tensors[0]))))
 
 
 def _means(lot: Lot, group: Group) -> tuple[list[Tensor], float]:
@@ -191,44 +224,54 @@ def _grafted(lot: Lot, means: list[Tensor], group: Group) -> tuple[list[Tensor],
     return list(torch._foreach_div(means, roots)), correction
 
 
-def _factors(lot: Lot, i: int, plan: Tiling, group: Group) -> dict[str, Tensor]:
-    """The sums or averages of G G^T and G^T G of each tile, this gradient's included."""
+def _absorb(
+    factors: dict[str, Tensor],
+    held: dict[str, list[Tensor]],
+    tiles: Tensor,
+    step: float,
+    group: Group,
+) -> None:
+    """Take this gradient into the sums or averages of G G^T and G^T G of each tile."""
     every = group["statistics_interval"]
+    if step != 1 and step % every:
+        return
     beta = group["betas"][1] ** every
     keep, weight = (beta, 1 - beta) if group["statistics"] == "ema" else (1.0, 1.0)
-    due = lot.step == 1 or lot.step % every == 0
-    found: dict[str, Tensor] = {}
-    tiles = plan.cut(lot.grads[i])
-    for side, n in plan.sides.items():
-        found[side] = lot.own(i, side, (plan.count, n, n))
-        if not due:
-            continue
-        add_gram_(found[side], tiles if side == "left" else tiles.mT, keep, weight)
-    return found
+    for side, factor in factors.items():
+        add_gram_(factor, tiles if side == "left" else tiles.mT, keep, weight)
+        _unstacked(factor, held[side])
 
 
-def _roots(lot: Lot, i: int, group: Group, factors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _roots(
+    lot: Lot, places: list[int], factors: dict[str, Tensor], group: Group
+) -> dict[str, Tensor]:
     """The inverse roots, refreshed where it is time."""
     step, roots = int(lot.step), {}
     early = step < group["interval"] and step & (step - 1) == 0
     due = early or step % group["interval"] == 0
     for side, factor in factors.items():
-        new = f"{side}_root" not in lot.members[i].store
-        root = lot.own(i, f"{side}_root", factor.shape, eye=True)
+        name, shape = f"{side}_root", (len(factor) // len(places), *factor.shape[1:])
+        new = any(name not in lot.members[i].store for i in places)
+        held = [lot.own(i, name, shape, eye=True) for i in places]
+        root = _stacked(held)
         if due or new:
-            found, good = inverse_root(
-                factor / _bias(step, group), 2 * len(factors), group["floor"]
-            )
-            fine = bool(good.all())
-            root.copy_(found if fine else torch.where(good[:, None, None], found, root))
-            if not fine:
-                warnings.warn(
-                    "Shampoo.step(): a root could not be found; the last good one is kept.",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
+            root.copy_(_renewed(root, factor / _bias(step, group), 2 * len(factors), group))
+            _unstacked(root, held)
         roots[side] = root
     return roots
+
+
+def _renewed(old: Tensor, factor: Tensor, root: float, group: Group) -> Tensor:
+    """New roots; where one cannot be found, the old one, with a warning."""
+    found, good = inverse_root(factor, root, group["floor"])
+    if bool(good.all()):
+        return found
+    warnings.warn(
+        "Shampoo.step(): a root could not be found; the last good one is kept.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return torch.where(good[:, None, None], found, old)
 
 
 def _bias(step: int, group: Group) -> float:
@@ -241,9 +284,11 @@ def _bias(step: int, group: Group) -> float:
 def _ratio(one: Tensor, other: Tensor) -> Tensor:
     """How much longer the tiles of one are than those of another."""
     lengths = [_norm(tiles, None) for tiles in (one, other)]
-    if one.is_cuda or not all(bool(((n > _SHORT) & (n < _LONG)).all()) for n in lengths):
+    known = [] if one.is_cuda else torch.cat(lengths).flatten().tolist()
+    if one.is_cuda or not all(_SHORT < n < _LONG for n in known):
         lengths = [_norm(tiles, torch.float64) for tiles in (one, other)]
-    return (lengths[0] / lengths[1].clamp(min=1e-300)).to(one.dtype)
+        lengths[1].clamp_(min=1e-300)
+    return (lengths[0] / lengths[1]).to(one.dtype)
 
 
 def _norm(tiles: Tensor, dtype: torch.dtype | None) -> Tensor:
