@@ -67,8 +67,7 @@ class AbstractClosure(ABC):
     def with_products(self) -> tuple[Tensor, Products]:
         """Do what a call does, and keep what is needed for products with the Hessian.
 
-        The graph of the gradient is kept until the products are dropped; the live parameters must
-        not be moved before.
+        The graph is kept until the products are dropped; nothing may move the parameters before.
 
         Returns:
             The loss, and v -> H v over ``params``.
@@ -89,8 +88,8 @@ class Closure(AbstractClosure):
     """An objective bound to one batch; made by :meth:`Objective.closure`.
 
     Called, it does what torch's closures do. The first call moves running statistics (BatchNorm)
-    as a training step does; later calls, and every evaluation at another point, leave the model's
-    buffers alone and draw the same random numbers (dropout) again: one closure is one function.
+    as a training step does; later calls, and every evaluation elsewhere, leave the model's buffers
+    alone and draw the same random numbers (dropout) again: one closure is one function.
 
     Args:
         program: What computes the loss.

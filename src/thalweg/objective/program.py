@@ -19,6 +19,7 @@ from torch.func import functional_call
 from torch.nn.utils.stateless import _reparametrize_module
 
 from thalweg.objective.losses import AbstractOutputLoss
+from thalweg.objective.replay import Replay
 from thalweg.objective.still import Still, single, twice_differentiable
 from thalweg.vectors import Vector
 
@@ -58,48 +59,6 @@ class Program(Protocol):
     def still(self, leaves: Vector, place: int = 0) -> Program:
         """The same at ``leaves``, which nobody else moves, with buffers and modes as they are."""
         ...
-
-
-@final
-class Replay:
-    """The random state of the first evaluation, set again for each later one."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._cuda = device if device.type == "cuda" else None
-        self._states: tuple[Tensor, Tensor | None] | None = None
-
-    def fixed(self, place: int) -> Replay:
-        """The same draws; where there were none, those that would come now.
-
-        The random state stays as it is, so batches in different places get different ones.
-        """
-        other = Replay(self._cuda or torch.device("cpu"))
-        other._states = self._states
-        if other._states is None:
-            with torch.random.fork_rng(devices=[self._cuda] if self._cuda else []):
-                if place:
-                    seed = int(torch.randint(2**60, ())) + place
-                    torch.default_generator.manual_seed(seed)
-                    if self._cuda:
-                        torch.cuda.manual_seed(seed)
-                on_device = torch.cuda.get_rng_state(self._cuda) if self._cuda else None
-                other._states = torch.get_rng_state(), on_device
-        return other
-
-    @contextmanager
-    def __call__(self) -> Iterator[None]:
-        """Run the first time as it comes, later times with the same draws."""
-        if self._states is None:
-            on_device = torch.cuda.get_rng_state(self._cuda) if self._cuda else None
-            self._states = torch.get_rng_state(), on_device
-            yield
-            return
-        with torch.random.fork_rng(devices=[self._cuda] if self._cuda else []):
-            host, on_device = self._states
-            torch.set_rng_state(host)
-            if self._cuda is not None and on_device is not None:
-                torch.cuda.set_rng_state(on_device, self._cuda)
-            yield
 
 
 class _Wrapped(nn.Module):
