@@ -31,7 +31,7 @@ _SHORT = {"cpu": 4e-4, "cuda": 1e-2}  # seconds a point under which several at o
 _TIMED = 2  # points that are timed
 _REPEATS, _MANY = 3, 1500  # repetitions, on grids of at least so many points; else one
 _BYTES = 2**28  # of weights that a chunk may take
-_GAIN = 0.95  # a way must take less than this share of the time of the plain one
+_GAIN = 0.98  # a way must take less than this share of the time of the plain one
 
 
 @final

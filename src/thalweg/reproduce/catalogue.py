@@ -10,12 +10,14 @@ from thalweg.reproduce import (
     contraction,
     curvature_tour,
     diagonal_quality,
+    dinh_rescaling,
     hessian_momentum,
     hessian_power,
     infrequent_features,
     lookahead,
     momentum_limit,
     polyak_averaging,
+    projection_path,
     ravine,
     regularisation,
     rmsprop_hovers,
@@ -50,6 +52,8 @@ MODULES = (
     hessian_power,
     adahessian_neuron,
     autoencoder,
+    dinh_rescaling,
+    projection_path,
 )
 
 
