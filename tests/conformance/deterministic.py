@@ -13,10 +13,13 @@ from torch.optim import Optimizer
 
 from conformance.references import Options
 from thalweg.optim import (
+    BFGS,
+    LBFGS,
     GaussNewton,
     LevenbergMarquardt,
     Needs,
     NewtonLanczos,
+    NonlinearCG,
     TrustRegionNewton,
     TrustRegionNewtonCG,
 )
@@ -50,6 +53,9 @@ class Searching:
 
 
 DETERMINISTIC: dict[str, Searching] = {
+    "bfgs": Searching(BFGS),
+    "lbfgs": Searching(LBFGS, {"memory": 3}),
+    "nonlinear-cg": Searching(NonlinearCG, steps=120),
     "gauss-newton": Searching(GaussNewton, {"ridge": 1e-6}, only="outputs"),
     "levenberg-marquardt": Searching(LevenbergMarquardt, only="outputs"),
     "newton-lanczos": Searching(NewtonLanczos),

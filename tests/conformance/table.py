@@ -554,6 +554,16 @@ BAD: dict[str, tuple[Any, ...]] = {
     "shampoo.block_size": (0, -1, 1.5, None, True),
     "floor": (*_NUMBERS, 0.0, 1.0),
     "scaling": ("moré", None, True),
+    "line_search": ("wolfe", None, 3),
+    "decrease": (*_NUMBERS, 0.0, 1.0),
+    "curvature": (*_NUMBERS, 0.0, 1.0),
+    "trials": (0, -1, 1.5, None, True),
+    "memory": (0, -1, 1.5, None, True),
+    "lbfgs.scaling": ("gamma", None, 3),
+    "rule": ("fletcher", None, 3),
+    "restart": (-1, 1.5, True, "n"),
+    "powell": _NUMBERS,
+    "damped": ("yes", 1, None),
     "damping": (*_NUMBERS, 0.0),
     "levenberg-marquardt.damping": ("none", None, 1e-3),
     "geodesic": ("yes", 1, None),
@@ -581,4 +591,4 @@ BAD: dict[str, tuple[Any, ...]] = {
 
 def bad_values(name: str, option: str) -> tuple[Any, ...]:
     """What the method called ``name`` must refuse."""
-    return BAD.get(f"{name}.{option}", BAD[option])
+    return BAD[f"{name}.{option}" if f"{name}.{option}" in BAD else option]

@@ -12,6 +12,7 @@ from thalweg.optim.adamw import AdamW
 from thalweg.optim.adan import Adan
 from thalweg.optim.averaging import WeightAveraging
 from thalweg.optim.base import AbstractOptimizer
+from thalweg.optim.bfgs import BFGS
 from thalweg.optim.catalogue import Entry, catalogue, create, resolve
 from thalweg.optim.delta_bar_delta import DeltaBarDelta
 from thalweg.optim.ekfac import EKFAC
@@ -20,6 +21,7 @@ from thalweg.optim.gauss_newton import GaussNewton
 from thalweg.optim.kfac import KFAC
 from thalweg.optim.kfac_factors import KFACOptions
 from thalweg.optim.kronecker import AbstractKronecker
+from thalweg.optim.lbfgs import LBFGS
 from thalweg.optim.levenberg_marquardt import LevenbergMarquardt
 from thalweg.optim.lookahead import Lookahead
 from thalweg.optim.metadata import Common, Cost, CurvatureCommon, Needs, Range, Reference, Slot
@@ -27,6 +29,7 @@ from thalweg.optim.muon import Muon, muon_groups
 from thalweg.optim.natural_gradient import NaturalGradient, NaturalOptions
 from thalweg.optim.nesterov import Nesterov
 from thalweg.optim.newton_lanczos import NewtonLanczos
+from thalweg.optim.nonlinear_cg import NonlinearCG
 from thalweg.optim.projected_gradient import ProjectedGradient
 from thalweg.optim.rmsprop import RMSprop
 from thalweg.optim.rprop import Rprop
@@ -43,8 +46,10 @@ from thalweg.optim.wrapper import AbstractWrapper
 
 
 __all__ = [
+    "BFGS",
     "EKFAC",
     "KFAC",
+    "LBFGS",
     "SAM",
     "SGD",
     "SOAP",
@@ -73,6 +78,7 @@ __all__ = [
     "Needs",
     "Nesterov",
     "NewtonLanczos",
+    "NonlinearCG",
     "Path",
     "Piece",
     "Point",
