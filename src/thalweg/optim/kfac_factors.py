@@ -239,27 +239,53 @@ def precondition(
     if block["kind"] == _AFFINE:
         new, new_bias = _affine(left, g, torch.zeros_like(g) if b is None else b)
     else:
-        flat = g.reshape(len(g), -1)
-        joined = flat if b is None else torch.cat([flat, b[:, None]], 1)
-        made = _solved(block, joined)
-        new = (made if b is None else made[:, :-1]).reshape(g.shape)
-        new_bias = None if b is None else made[:, -1]
+        new, new_bias = _solved(block, g.reshape(len(g), -1), b)
+        new = new.view(g.shape)
     for p, part in ((weight, new), (bias, new_bias)):
-        if p is not None and part is not None and p.grad is not None:
+        if p is None or part is None or p.grad is None:
+            continue
+        if block["rows"]:
             directions.setdefault(p, torch.zeros_like(p))[taken] = part.to(p.dtype)
+        else:
+            directions[p] = part.to(p.dtype)
 
 
-def _solved(block: Block, g: Tensor) -> Tensor:
+def _solved(block: Block, g: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """The damped inverse times a gradient, by inverses or along eigenvectors."""
-    embedded = block["kind"] == _EMBEDDING
+    if block["kind"] == _EMBEDDING:
+        return _solved_rows(block, g), None
     if "scales" not in block:
-        left, right = block["left"], block["right"]
-        return right[:, None] * (g @ left) if embedded else left @ g @ right
+        return _times(_beside(block["left"], g, bias), block["right"], bias is not None)
     left, right = block["left_vectors"], block["right_vectors"]
-    scales = block["scales"] + block["damping"]
-    if embedded:
-        return (g @ left / scales) @ left.T
-    return left @ (left.T @ g @ right / scales) @ right.T
+    along = _beside(left.T, g, bias) @ right
+    along.div_(block["scales"] + block["damping"])
+    return _times(left @ along, right.T, bias is not None)
+
+
+def _solved_rows(block: Block, g: Tensor) -> Tensor:
+    """The same where the inputs' factor is diagonal: a row for each word."""
+    if "scales" not in block:
+        return block["right"][:, None] * (g @ block["left"])
+    left, scales = block["left_vectors"], block["scales"] + block["damping"]
+    return (g @ left / scales) @ left.T
+
+
+def _beside(left: Tensor, g: Tensor, bias: Tensor | None) -> Tensor:
+    """Left times (g, bias), whose copy beside each other is saved."""
+    if bias is None:
+        return left @ g
+    rows, columns = len(left), g.shape[1]
+    made = g.new_empty(rows, columns + 1)
+    torch.mm(left, g, out=made[:, :columns])
+    made[:, columns] = left @ bias
+    return made
+
+
+def _times(half: Tensor, right: Tensor, biased: bool) -> tuple[Tensor, Tensor | None]:
+    """Half times right, the last column apart where it is the bias's."""
+    if not biased:
+        return half @ right, None
+    return half @ right[:, :-1], half @ right[:, -1]
 
 
 def _affine(blocks: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:

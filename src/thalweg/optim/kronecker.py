@@ -27,6 +27,7 @@ from thalweg.optim.kfac_listener import Found, Listener
 from thalweg.optim.kfac_model import adapt_damping, quadratic_step
 from thalweg.optim.metadata import Needs
 from thalweg.optim.seams import Group, Point, State, StepInfo
+from thalweg.vectors import Vector
 
 
 __all__ = ["AbstractKronecker"]
@@ -178,10 +179,9 @@ class AbstractKronecker(AbstractOptimizer):
             decayed = group["lr"] if p in path else group["fallback_lr"]
             if group["weight_decay"]:
                 p.mul_(1 - float(decayed) * group["weight_decay"])
-            if p in path:
-                self._walk(p, path[p], rate, momentum)
-            else:
+            if p not in path:
                 self._fall_back(p, group)
+        self._walk(path, rate, momentum)
         kept = True
         if before and closure is not None:
             with self._listener.silent():
@@ -260,19 +260,23 @@ class AbstractKronecker(AbstractOptimizer):
         if not group["constraint"]:
             return
         pairs = [(u, p.grad) for p, u in directions.items() if p.grad is not None]
-        parts = [(u * grad).sum(dtype=torch.float64) for u, grad in pairs]
+        parts = [_inner(u, grad) for u, grad in pairs]
         inner = float(torch.stack(parts).sum()) if parts else 0.0
         length = float(group["lr"]) ** 2 * inner
         if length > group["constraint"]:
             for u in directions.values():
                 u.mul_((group["constraint"] / length) ** 0.5)
 
-    def _walk(self, p: Tensor, direction: Tensor, rate: float, momentum: float) -> None:
-        stored = self.state[p]
-        if "last" not in stored:
-            stored["last"] = torch.zeros_like(p)
-        step = stored["last"].mul_(momentum).add_(direction, alpha=-rate)
-        p.add_(step)
+    def _walk(self, path: Directions, rate: float, momentum: float) -> None:
+        """Momentum and step: tensor by tensor, and on accelerators all of a type at once."""
+        entries: list[tuple[Any, Any, Any]] = []
+        for p, direction in path.items():
+            stored = self.state[p]
+            if "last" not in stored:
+                stored["last"] = torch.zeros_like(p)
+            entries.append((p, stored["last"], direction))
+        for p, last, direction in _joined(entries):
+            p.add_(last.mul_(momentum).add_(direction, alpha=-rate))
 
     def _fall_back(self, p: Tensor, group: Group) -> None:
         """AdamW's own rule, for what has no factors."""
@@ -284,4 +288,25 @@ class AbstractKronecker(AbstractOptimizer):
         nobody: Any = None
         ruled = {"betas": (0.9, 0.999), "eps": 1e-8, "amsgrad": False, "lr": group["fallback_lr"]}
         quotient = AdamW.update(nobody, p.grad, p, State(slots, float(stored["step"])), ruled)
-        p.addcdiv_(quotient.over, quotient.under, value=-group["fallback_lr"])
+        rate = group["fallback_lr"] * quotient.factor
+        p.addcdiv_(quotient.over, quotient.under, value=-rate)
+
+
+def _joined(entries: list[tuple[Any, Any, Any]]) -> list[tuple[Any, Any, Any]]:
+    """The entries as they are on a CPU; elsewhere those of one type and device as Vectors."""
+    alike: dict[Any, list[tuple[Any, Any, Any]]] = {}
+    for entry in entries:
+        alike.setdefault((entry[0].device, entry[0].dtype), []).append(entry)
+    found: list[tuple[Any, Any, Any]] = []
+    for (device, _), own in alike.items():
+        first, second, third = zip(*own, strict=True)
+        joined = (Vector(first), Vector(second), Vector(third))
+        found += own if device.type == "cpu" else [joined]
+    return found
+
+
+def _inner(u: Tensor, grad: Tensor) -> Tensor:
+    """The inner product: for a limit, in which a few digits are enough."""
+    if u.dtype is grad.dtype and u.element_size() > 2:
+        return torch.dot(u.reshape(-1), grad.reshape(-1)).double()
+    return (u * grad).sum(dtype=torch.float64)
