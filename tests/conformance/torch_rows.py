@@ -107,6 +107,39 @@ def sophia_inputs(device, dtype):
     return [OptimizerInput(params=None, kwargs=o, desc=str(o)) for o in options]
 
 
+def muon_inputs(device, dtype=None):
+    options = [
+        {"lr": 0.01},
+        {"lr": torch.tensor(0.01), "momentum": 0.5, "nesterov": False},
+        {"lr": 0.01, "weight_decay": 0.1, "adjust_lr_fn": "original"},
+        {"lr": 0.01, "weight_decay": 0.1, "decoupled_weight_decay": False, "maximize": True},
+        {"lr": 0.01, "weight_decay": 0.0, "l1": 0.01, "betas": (0.5, 0.9)},
+    ]
+    return [OptimizerInput(params=None, kwargs=o, desc=str(o)) for o in options]
+
+
+def shampoo_inputs(device, dtype=None):
+    options = [
+        {"lr": 0.01},
+        {"lr": torch.tensor(0.01), "interval": 3, "start": 2, "grafting": "sgd"},
+        {"lr": 0.01, "weight_decay": 0.1, "block_size": 4, "grafting": "adagrad"},
+        {"lr": 0.01, "weight_decay": 0.1, "decoupled_weight_decay": False, "maximize": True},
+        {"lr": 0.01, "l1": 0.01, "statistics": "sum", "grafting": "none"},
+    ]
+    return [OptimizerInput(params=None, kwargs=o, desc=str(o)) for o in options]
+
+
+def soap_inputs(device, dtype=None):
+    options = [
+        {"lr": 0.01},
+        {"lr": torch.tensor(0.01), "betas": (0.5, 0.9), "interval": 2},
+        {"lr": 0.01, "weight_decay": 0.1, "limit": 6},
+        {"lr": 0.01, "weight_decay": 0.1, "decoupled_weight_decay": False, "maximize": True},
+        {"lr": 0.01, "weight_decay": 0.0, "l1": 0.01},
+    ]
+    return [OptimizerInput(params=None, kwargs=o, desc=str(o)) for o in options]
+
+
 def errors(device, dtype):
     """Torch's error inputs whose message is torch's own, and one of ours."""
     theirs = machinery.get_error_inputs_for_all_optims(device, dtype)
@@ -141,6 +174,9 @@ OURS = [
     info(optim.AdamW, inputs(machinery.optim_inputs_func_adamw)),
     info(optim.Adan, adan_inputs),
     info(optim.DeltaBarDelta, delta_bar_delta_inputs),
+    info(optim.Muon, muon_inputs),
+    info(optim.SOAP, soap_inputs),
+    info(optim.Shampoo, shampoo_inputs),
     info(optim.RMSprop, inputs(machinery.optim_inputs_func_rmsprop)),
     info(optim.Rprop, inputs(machinery.optim_inputs_func_rprop)),
     info(optim.SGD, inputs(machinery.optim_inputs_func_sgd)),
