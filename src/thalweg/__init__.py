@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 from thalweg import curvature, landscape, optim, problems
+from thalweg.landscape.drawing import drawn_by
 from thalweg.minimization import minimize
 from thalweg.objective import Closure, Ledger, Objective, Risk
 from thalweg.problems import Problem
@@ -46,10 +47,13 @@ __all__ = [
 # Rooms that draw and score: half of the time of an import, which a training loop need not spend.
 _LATE = {"Study": "thalweg.compare", "Budget": "thalweg.study"}
 
+# A surface is drawn by a room above it, which is loaded when it is.
+drawn_by(lambda: importlib.import_module("thalweg.report.landscapes"))
+
 
 def __getattr__(name: str) -> Any:
     if name in _LATE:
         return getattr(importlib.import_module(_LATE[name]), name)
-    if name in {"study", "report", "compare", "reproduce", "doctor"}:
+    if name in {"study", "report", "compare", "reproduce", "doctor", "atlas"}:
         return importlib.import_module(f"thalweg.{name}")
     raise AttributeError(f"module 'thalweg' has no attribute {name!r}")

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from thalweg import __version__, compare as comparison, optim, problems, reproduce as reproduction
+from thalweg.atlas.command import EPILOG as LANDSCAPE_HELP, landscape
 from thalweg.doctor.command import EPILOG as INSPECT_HELP, inspect
 from thalweg.errors import bad_argument
 from thalweg.report import results
@@ -136,6 +137,7 @@ def compare(
 
 
 app.command(epilog=INSPECT_HELP)(inspect)
+app.command(epilog=LANDSCAPE_HELP)(landscape)
 
 
 @app.command(epilog="**Example**\n\n`thalweg new-problem my_problem.py`")

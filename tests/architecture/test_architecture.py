@@ -25,8 +25,8 @@ FLOORS: list[set[str]] = [
     {"optim", "landscape"},
     {"study", "minimization"},
     {"report"},
-    {"compare"},
-    {"reproduce", "play", "doctor"},
+    {"compare", "setting"},
+    {"reproduce", "play", "doctor", "atlas"},
     {"cli"},
 ]
 

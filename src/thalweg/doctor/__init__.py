@@ -5,9 +5,8 @@ trained for a while or read from a checkpoint, inspected (``curvature``), and sh
 :func:`write_monitor` makes a page of the log of a :class:`~thalweg.curvature.CurvatureMonitor`.
 """
 
-from thalweg.doctor.checkpoint import StoredOptimizer, load_checkpoint
 from thalweg.doctor.examination import Examination, examine
-from thalweg.doctor.setting import Setting, prepare
+from thalweg.setting import Setting, StoredOptimizer, load_checkpoint, prepare
 
 
 __all__ = [

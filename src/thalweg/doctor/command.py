@@ -15,9 +15,9 @@ from rich.text import Text
 from thalweg.compare import data_places, open_problem
 from thalweg.curvature.journal import read_journal
 from thalweg.doctor.examination import check_folder, examine
-from thalweg.doctor.setting import prepare
 from thalweg.report.inspection_page import inspection_terminal
 from thalweg.report.monitor_page import write_monitor
+from thalweg.setting import prepare
 
 
 __all__ = ["EPILOG", "inspect"]

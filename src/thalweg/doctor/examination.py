@@ -9,9 +9,9 @@ from typing import Any, final
 
 from thalweg.curvature.examination import inspect
 from thalweg.curvature.inspection import Inspection
-from thalweg.doctor.setting import Setting
 from thalweg.errors import NonFiniteError
 from thalweg.report.inspection_page import write_inspection
+from thalweg.setting import Setting, check_folder as check_results
 from thalweg.study.provenance import machine, versions
 from thalweg.study.records import write_json
 
@@ -31,7 +31,7 @@ class Examination:
         record: The findings and how they came about, as plain data.
 
     Example:
-        >>> from thalweg.doctor.setting import prepare
+        >>> from thalweg.setting import prepare
         >>> from thalweg.problems import BOOTH
         >>> found = examine(prepare(BOOTH.problem()))
         >>> found.inspection.largest.value, found.record["problem"]
@@ -115,14 +115,7 @@ def check_folder(root: Path, *, force: bool) -> None:
     Raises:
         FileExistsError: If it does.
     """
-    if root.is_file():
-        raise FileExistsError(f"{root} is a file; give a folder.")
-    if not root.is_dir() or not any(root.iterdir()):
-        return
-    if not (root / RECORD).exists():
-        raise FileExistsError(f"{root} is there and holds something else; give another folder.")
-    if not force:
-        raise FileExistsError(f"{root} holds an inspection; give another --out, or --force.")
+    check_results(root, RECORD, "an inspection", force=force)
 
 
 def _batch_size(setting: Setting) -> int:

@@ -20,6 +20,7 @@ from thalweg.landscape.directions import Axes, axes_along, axes_through, state_v
 from thalweg.landscape.directions_hessian import hessian_axes
 from thalweg.landscape.directions_pca import pca_axes, random_walk_variance
 from thalweg.landscape.directions_random import normalised, random_axes
+from thalweg.landscape.directions_walks import thinned, walks_axes
 from thalweg.landscape.interpolation import Interpolation, interpolate
 from thalweg.landscape.line import line
 from thalweg.landscape.plane import plane
@@ -71,4 +72,6 @@ __all__ = [
     "rescaled",
     "sharpness",
     "state_vector",
+    "thinned",
+    "walks_axes",
 ]

@@ -16,6 +16,7 @@ from typing import Any, final
 import numpy as np
 
 from thalweg.errors import bad_argument
+from thalweg.landscape.drawing import drawer
 
 
 __all__ = ["Line", "PlanePath", "Surface"]
@@ -100,6 +101,16 @@ class Line:
         """The first metric."""
         return next(iter(self.metrics.values()))
 
+    def figure(self, metrics: Any = None, **options: Any) -> Any:
+        """The line as a matplotlib figure.
+
+        Args:
+            metrics: Which metrics; default the first, and those of test data.
+            **options: As :func:`thalweg.report.landscapes.profile` takes them: ``ax``, ``log``,
+                ``barrier``, ``title``, ``line``.
+        """
+        return drawer().profile(self, metrics, **options)
+
     def save(self, path: str | Path) -> None:
         """Write the line to one file, at once or not at all."""
         plain = {"label": self.label, "meta": self.meta, "metrics": list(self.metrics)}
@@ -169,6 +180,42 @@ class Surface:
     def with_paths(self, *paths: PlanePath) -> Surface:
         """The same surface with these paths on it, in addition to those that it has."""
         return replace(self, paths=(*self.paths, *paths))
+
+    def figure(self, metric: str | None = None, **options: Any) -> Any:
+        """The surface from above with its paths, as a matplotlib figure.
+
+        Args:
+            metric: Which metric; default the first.
+            **options: As :func:`thalweg.report.landscapes.plane` takes them: ``ax``, ``scale``,
+                ``ceiling``, ``equal``, ``strip``, ``title``, ``line``.
+        """
+        return drawer().plane(self, metric, **options)
+
+    def figure3d(self, metric: str | None = None, **options: Any) -> Any:
+        """The surface in space with its paths, as a matplotlib figure.
+
+        Args:
+            metric: Which metric; default the first.
+            **options: As :func:`thalweg.report.landscapes.relief` takes them: ``ax``, ``scale``,
+                ``ceiling``, ``path_height``, ``elev``, ``azim``, ``title``, ``line``.
+        """
+        return drawer().relief(self, metric, **options)
+
+    def to_html(self, path: str | Path | None = None, **options: Any) -> str:
+        """The surface as one offline HTML page: figures, numbers, and a surface to turn.
+
+        Args:
+            path: A file to write the page to.
+            **options: As :func:`thalweg.report.landscapes.landscape_html` takes them: ``lines``,
+                ``account``, ``ceiling``, ``turn``.
+
+        Returns:
+            The page.
+        """
+        page: str = drawer().landscape_html(self, **options)
+        if path is not None:
+            Path(path).write_text(page, encoding="utf-8")
+        return page
 
     def save(self, path: str | Path) -> None:
         """Write surface and paths to one file, at once or not at all."""

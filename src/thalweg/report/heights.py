@@ -17,9 +17,10 @@ from thalweg.landscape import PlanePath, Surface
 from thalweg.report.style import RAMP
 
 
-__all__ = ["Heights", "heights_of", "log_levels", "picture_loss", "values_of"]
+__all__ = ["Heights", "heights_in_space", "heights_of", "log_levels", "picture_loss", "values_of"]
 
 _SCALES = one_of("log", "linear")
+_SPAN = 20.0  # a linear axis shows so many times the lowest value
 _OVER = 10.0  # a ceiling this many times above the 90% point leaves under 10% of the area over it
 
 
@@ -100,6 +101,24 @@ def heights_of(
     else:
         levels = np.linspace(low, top if top > low else low + 1.0, len(RAMP) + 1)
     return Heights(levels, scale, bool(high > levels[-1]))
+
+
+def heights_in_space(
+    surface: Surface,
+    metric: str | None = None,
+    *,
+    scale: str | None = None,
+    ceiling: float | None = None,
+) -> Heights:
+    """As :func:`heights_of`, with a vertical axis that is linear where that shows everything.
+
+    The logarithm of the height above the lowest point makes a funnel of every bowl. So it is the
+    default only where the ceiling is more than twenty times as high as the lowest point.
+    """
+    heights = heights_of(surface, metric, scale=scale, ceiling=ceiling)
+    if scale is None and 0 < heights.ceiling <= _SPAN * heights.base:
+        return heights_of(surface, metric, scale="linear", ceiling=heights.ceiling)
+    return heights
 
 
 def log_levels(values: np.ndarray, base: float, top: float, count: int) -> np.ndarray:

@@ -15,8 +15,8 @@ from thalweg import Problem
 from thalweg.curvature.inspection import Inspection
 from thalweg.doctor import StoredOptimizer, examine, prepare
 from thalweg.doctor.command import inspect
-from thalweg.doctor.setting import sample_count
 from thalweg.problems import BOOTH, load
+from thalweg.setting import sample_count
 
 
 def small(n=120, **changes):

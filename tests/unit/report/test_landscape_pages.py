@@ -90,7 +90,8 @@ def test_the_page_says_how_far_the_picture_is_from_the_paths(surface):
     said = " ".join(statements(surface))
     assert "89% of the variance" in said
     assert "random walk with as many points it would hold 90%" in said
-    assert "sgd is at most 60% off the plane (step 0)" in said
+    assert "sgd's distance from the centre, 60% is off the plane at its start" in said
+    assert "60% at most (step 0)" in said
     path = surface.paths[0]
     shown = picture_loss(surface, path)
     worst = int(np.nanargmax(np.abs(np.log(shown / path.loss))))

@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 
 from thalweg.landscape import PlanePath, Surface
-from thalweg.report.heights import Heights, bilinear, heights_of, picture_loss, values_of
+from thalweg.report.heights import (
+    Heights,
+    bilinear,
+    heights_in_space,
+    heights_of,
+    picture_loss,
+    values_of,
+)
 from thalweg.report.landscapes import words
 from thalweg.report.landscapes.sight import AZIMUTHS, Block
 from thalweg.report.landscapes.templates import embedded, environment, script
@@ -85,10 +92,10 @@ def figures(surface: Surface, *, ceiling: float | None = None) -> dict[str, dict
     for k, metric in enumerate(surface.metrics):
         if not np.isfinite(values_of(surface, metric)).any():
             continue
-        heights = heights_of(surface, metric, ceiling=ceiling if k == 0 else None)
+        top = ceiling if k == 0 else None
         pair = {
-            "space": _space(go, surface, metric, heights),
-            "above": _above(go, surface, metric, heights),
+            "space": _space(go, surface, metric, heights_in_space(surface, metric, ceiling=top)),
+            "above": _above(go, surface, metric, heights_of(surface, metric, ceiling=top)),
         }
         found[metric] = {view: json.loads(figure.to_json()) for view, figure in pair.items()}
     return found

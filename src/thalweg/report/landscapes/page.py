@@ -145,7 +145,9 @@ def _page(
         turn = importlib.util.find_spec("plotly") is not None
     still = [name for name in drawn.figures if name != "relief" or not turn]
     notes = [*account.notes, *([] if turn else [_NO_PLOTLY])]
-    moves = any(len(path) > 1 and path.steps[-1] > 0 for path in surface.paths)
+    moves = "along" not in surface.meta and any(
+        len(path) > 1 and path.steps[-1] > 0 for path in surface.paths
+    )
     return (
         environment()
         .get_template("landscape.html.j2")

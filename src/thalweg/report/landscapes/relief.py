@@ -16,7 +16,7 @@ from mpl_toolkits.mplot3d.art3d import Line3DCollection, Poly3DCollection
 from thalweg.errors import one_of
 from thalweg.landscape import PlanePath, Surface
 from thalweg.report import canvas
-from thalweg.report.heights import Heights, heights_of, picture_loss, values_of
+from thalweg.report.heights import Heights, heights_in_space, picture_loss, values_of
 from thalweg.report.landscapes import words
 from thalweg.report.landscapes.sight import AZIMUTHS, Block, runs
 from thalweg.report.style import RELIEF, series, styled, tone
@@ -51,7 +51,8 @@ def relief(
         surface: the surface.
         metric: which of its metrics; default: the first, the loss.
         ax: 3-D axes to draw on (``projection="3d"``); default: a new figure.
-        scale: "log" or "linear", of the vertical axis too; default: log for the first metric.
+        scale: "log" or "linear", of the vertical axis too; default: linear where the ceiling is at
+            most twenty times the lowest value.
         ceiling: where the surface is cut off; default: as :func:`plane`.
         path_height: "picture": paths lie on the surface; "true": they are at their true loss, with
             plumb lines to the surface.
@@ -65,7 +66,7 @@ def relief(
         ValueError: if there is no such metric, scale or height, or nothing is finite.
     """
     _HEIGHTS.check("relief", "path_height", path_height)
-    heights = heights_of(surface, metric, scale=scale, ceiling=ceiling)
+    heights = heights_in_space(surface, metric, scale=scale, ceiling=ceiling)
     figure, ax = _axes(ax)
     z = values_of(surface, metric)
     block = Block(surface.x, surface.y, heights.norm(z), _sides(surface))
@@ -118,7 +119,7 @@ def _line(
 def _set_view(ax: Any, block: Block, elev: float, azim: float) -> None:
     ax.set_proj_type("ortho")
     ax.view_init(elev=elev, azim=azim)
-    ax.set_box_aspect(block.sides, zoom=1.08)
+    ax.set_box_aspect(block.sides, zoom=1.0)
     ax.set_xlim(block.x[0], block.x[-1])
     ax.set_ylim(block.y[0], block.y[-1])
     ax.set_zlim(0, _CEILING)

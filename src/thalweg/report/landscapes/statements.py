@@ -64,8 +64,9 @@ def _distance(surface: Surface, path: PlanePath) -> str:
         return ""
     far = int(np.nanargmax(off))
     sentence = (
-        f"{path.name} is at most {off[far]:.0%} off the plane (step {int(path.steps[far]):,}), "
-        f"{np.nanmedian(off):.0%} in the median"
+        f"Of {path.name}'s distance from the centre, {off[0]:.0%} is off the plane at its start, "
+        f"{np.nanmedian(off):.0%} in the median, {off[far]:.0%} at most (step "
+        f"{int(path.steps[far]):,})"
     )
     shown, true = picture_loss(surface, path), np.asarray(path.loss, float)
     both = np.isfinite(shown) & np.isfinite(true) & (shown > 0) & (true > 0)

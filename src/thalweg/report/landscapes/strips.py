@@ -52,7 +52,7 @@ def residuals(surface: Surface, *, ax: Axes | None = None, legend: bool = True) 
     ax.set_ylim(-0.03, 1.05)
     ax.set_yticks([0, 0.5, 1])
     ax.margins(x=0.01)
-    ax.set_xlabel("step")
+    ax.set_xlabel(surface.meta.get("along", "step"))
     ax.set_ylabel("off the plane\n‖d − Pd‖ / ‖d‖")
     if legend:
         canvas.legend(ax)
@@ -91,7 +91,7 @@ def losses(surface: Surface, *, ax: Axes | None = None, names: bool = False) -> 
         canvas.log_axis(ax.yaxis, values.min(), max(values.max(), values.min() * 1.05))
         ax.grid(visible=True)
     ax.margins(x=0.01)
-    ax.set_xlabel("step")
+    ax.set_xlabel(surface.meta.get("along", "step"))
     ax.set_ylabel("loss")
     ink = tone("muted")
     handles = [

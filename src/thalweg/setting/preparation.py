@@ -1,4 +1,4 @@
-"""What is inspected: a problem's model, where it stands, and the samples that are looked at."""
+"""What is looked at: a problem's model, where it stands, and the samples that are looked at."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from rich.progress import Progress
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from thalweg.doctor.checkpoint import StoredOptimizer, load_checkpoint
 from thalweg.errors import NonFiniteError, integer_from
 from thalweg.objective import Objective
 from thalweg.problems import Problem
 from thalweg.problems.streams import generator
+from thalweg.setting.checkpoint import StoredOptimizer, load_checkpoint
 from thalweg.study import as_arm
 from thalweg.study.arms import Arm
 
 
-__all__ = ["Setting", "prepare", "sample_count"]
+__all__ = ["Setting", "arm_of", "prepare", "sample_count", "train_steps"]
+
+_MODES = {True: "training", False: "evaluation"}
 
 CHUNK = 512  # samples of one batch, so that its graph fits
 _FLOPS = 1.2e9  # of a forward pass over all samples: some hundred products in a minute or two
@@ -69,6 +71,8 @@ def prepare(
     train: int = 0,
     samples: int | None = None,
     seed: int = 1,
+    training_mode: bool = True,
+    where: str = "inspect",
     progress: bool = False,
 ) -> Setting:
     """Build, load, train: what is to be done before a look.
@@ -84,6 +88,9 @@ def prepare(
         train: Steps to train first.
         samples: Training samples to look at; default by what a forward pass costs.
         seed: Of the initial weights, the order of the data, and the samples.
+        training_mode: Whether the model is looked at as it is trained (dropout, batch statistics)
+            or as it is used afterwards.
+        where: Who asks, for messages.
         progress: Show a progress bar while training.
 
     Returns:
@@ -99,20 +106,21 @@ def prepare(
         >>> setting.optimizer.param_groups[0]["lr"], len(setting.batches[0][0])
         (0.1, 512)
     """
-    integer_from(0).check("inspect", "train", train)
-    integer_from(0).check("inspect", "seed", seed)
+    integer_from(0).check(where, "train", train)
+    integer_from(0).check(where, "seed", seed)
     if samples is not None:
-        integer_from(1).check("inspect", "samples", samples)
+        integer_from(1).check(where, "samples", samples)
     model = problem.build(seed)
     stored = None if checkpoint is None else load_checkpoint(checkpoint, model)
-    arm = _arm(optimizer, lr, momentum, train)
+    arm = arm_of(where, optimizer, lr, momentum, needed=train > 0)
     used = None if arm is None else arm.build(model, {})
     if stored is not None:
         used = _restored(used, stored, model)
     objective = problem.objective(model)
     if train:
         assert arm is not None
-        _train(problem, objective, used, train, seed, progress)
+        train_steps(where, problem, objective, used, train, seed, progress=progress)
+    model.train(training_mode)
     batches, looked = _batches(problem, model, samples, seed)
     notes = []
     if checkpoint is None and not train:
@@ -127,7 +135,11 @@ def prepare(
         batches,
         used,
         problem.data is None or sum(len(x) for x, _ in batches) == len(problem.data.train[0]),
-        _facts(problem, checkpoint, arm, train, looked, seed),
+        (
+            *_facts(problem, checkpoint, arm, train, seed),
+            ("Looked at", f"the training loss over {looked}, in {_MODES[training_mode]} mode"),
+            *_arm_facts(arm),
+        ),
         tuple(notes),
     )
 
@@ -146,13 +158,27 @@ def sample_count(problem: Problem, model: nn.Module) -> int:
     return min(len(inputs), max(affordable, 1))
 
 
-def _arm(name: str | None, lr: float | None, momentum: float | None, train: int) -> Arm | None:
+def arm_of(
+    where: str, name: str | None, lr: float | None, momentum: float | None, *, needed: bool
+) -> Arm | None:
+    """The optimizer that options mean, as an arm of a race.
+
+    Args:
+        where: Who asks, for messages.
+        name: As in a race; None: Adam where one is needed.
+        lr: Its learning rate.
+        momentum: Its momentum.
+        needed: Whether there is something to train.
+
+    Raises:
+        ValueError: If settings are given without an optimizer, or do not fit.
+    """
     given = {"lr": lr, "momentum": momentum}
     settings = {key: value for key, value in given.items() if value is not None}
-    if name is None and not train:
+    if name is None and not needed:
         if settings:
             raise ValueError(
-                f"inspect: --{next(iter(settings))} is of an optimizer; give --optimizer too."
+                f"{where}: --{next(iter(settings))} is of an optimizer; give --optimizer too."
             )
         return None
     base = as_arm(name or "adam")
@@ -177,10 +203,30 @@ def _restored(used: Any, stored: Any, model: nn.Module) -> Any:
     return used
 
 
-def _train(
-    problem: Problem, objective: Objective, used: Any, steps: int, seed: int, progress: bool
+def train_steps(
+    where: str,
+    problem: Problem,
+    objective: Objective,
+    used: Any,
+    steps: int,
+    seed: int,
+    *,
+    progress: bool = False,
 ) -> None:
-    """Train on the problem's own batches."""
+    """Train on the problem's own batches.
+
+    Args:
+        where: Who asks, for messages.
+        problem: The problem.
+        objective: Its loss, with the model.
+        used: The optimizer.
+        steps: How many.
+        seed: Of the order of the data.
+        progress: Show a progress bar.
+
+    Raises:
+        RuntimeError: If training diverges.
+    """
     batches = problem.batches(seed)
     console = Console(stderr=True, quiet=not progress)
     with torch.random.fork_rng(devices=[]), Progress(console=console, transient=True) as bar:
@@ -194,7 +240,7 @@ def _train(
                 finite = torch.tensor(False)
             if not finite:
                 raise RuntimeError(
-                    f"inspect: training diverged at step {step}, so there is no point to look at; "
+                    f"{where}: training diverged at step {step}, so there is no point to look at; "
                     f"lower --lr, or look earlier with --train {max(step - 2, 0)}."
                 )
             bar.advance(task)
@@ -223,20 +269,18 @@ def _facts(
     checkpoint: str | Path | None,
     arm: Arm | None,
     train: int,
-    looked: str,
     seed: int,
 ) -> tuple[tuple[str, str], ...]:
-    where = "initial weights" if checkpoint is None else f"weights of {Path(checkpoint).name}"
+    place = "initial weights" if checkpoint is None else f"weights of {Path(checkpoint).name}"
     if train and arm is not None:
         size = problem.batch_size
         each = f"batches of {size}" if size else "the full batch"
-        where += f", then {train:,} steps of {arm.label} on {each}"
-    pairs = [
-        ("Problem", f"{problem.title}"),
-        ("Point", f"{where}; seed {seed}"),
-        ("Looked at", f"the training loss over {looked}, in training mode"),
-    ]
-    if arm is not None:
-        settings = ", ".join(f"{name} {value}" for name, value in arm.settings.items())
-        pairs.append(("Optimizer", f"{arm.label}{', ' + settings if settings else ''}"))
-    return tuple(pairs)
+        place += f", then {train:,} steps of {arm.label} on {each}"
+    return (("Problem", f"{problem.title}"), ("Point", f"{place}; seed {seed}"))
+
+
+def _arm_facts(arm: Arm | None) -> tuple[tuple[str, str], ...]:
+    if arm is None:
+        return ()
+    settings = ", ".join(f"{name} {value}" for name, value in arm.settings.items())
+    return (("Optimizer", f"{arm.label}{', ' + settings if settings else ''}"),)

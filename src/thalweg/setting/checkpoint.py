@@ -64,7 +64,9 @@ class StoredOptimizer:
                     )
 
 
-def load_checkpoint(path: str | Path, model: nn.Module) -> Mapping[str, Any] | None:
+def load_checkpoint(
+    path: str | Path, model: nn.Module, *, option: str = "--checkpoint"
+) -> Mapping[str, Any] | None:
     """Put the weights of a file into a model.
 
     Args:
@@ -72,6 +74,7 @@ def load_checkpoint(path: str | Path, model: nn.Module) -> Mapping[str, Any] | N
             ``"model"`` and perhaps the optimizer's under ``"optimizer"``. Only tensors and plain
             data are read: no code of the file runs.
         model: The model; changed only if everything fits.
+        option: What it was given as, for messages.
 
     Returns:
         The optimizer's state dictionary, if there is one.
@@ -83,7 +86,7 @@ def load_checkpoint(path: str | Path, model: nn.Module) -> Mapping[str, Any] | N
     """
     file = Path(path)
     if not file.is_file():
-        raise FileNotFoundError(f"--checkpoint {path}: no such file.")
+        raise FileNotFoundError(f"{option} {path}: no such file.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a foreign pickle, which is refused below
@@ -91,19 +94,19 @@ def load_checkpoint(path: str | Path, model: nn.Module) -> Mapping[str, Any] | N
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(
-            f"--checkpoint {path}: not a file of tensors and plain data as torch.save writes them "
+            f"{option} {path}: not a file of tensors and plain data as torch.save writes them "
             f"({first}); save model.state_dict()."
         ) from error
-    weights, optimizer = _parts(path, content)
-    model.load_state_dict(_fitting(path, weights, model))
+    weights, optimizer = _parts(f"{option} {path}", content)
+    model.load_state_dict(_fitting(f"{option} {path}", weights, model))
     return optimizer
 
 
-def _parts(path: str | Path, content: Any) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
+def _parts(where: str, content: Any) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
     """The model's part and the optimizer's."""
     if not isinstance(content, Mapping):
         kind = type(content).__name__
-        raise ValueError(f"--checkpoint {path}: a dictionary is needed, the file holds a {kind}.")
+        raise ValueError(f"{where}: a dictionary is needed, the file holds a {kind}.")
     optimizer = next((content[name] for name in _OPTIMIZER if name in content), None)
     weights = next(
         (content[name] for name in _MODEL if isinstance(content.get(name), Mapping)), content
@@ -111,15 +114,15 @@ def _parts(path: str | Path, content: Any) -> tuple[Mapping[str, Any], Mapping[s
     if not weights or not all(isinstance(value, Tensor) for value in weights.values()):
         names = ", ".join(repr(str(name)) for name in list(content)[:8])
         raise ValueError(
-            f"--checkpoint {path}: no state dictionary in it. It has {names or 'nothing'}; the "
+            f"{where}: no state dictionary in it. It has {names or 'nothing'}; the "
             "weights are looked for in the file itself and under 'model'."
         )
     if optimizer is not None and not {"state", "param_groups"} <= set(optimizer):
-        raise ValueError(f"--checkpoint {path}: 'optimizer' is not an optimizer's state_dict().")
+        raise ValueError(f"{where}: 'optimizer' is not an optimizer's state_dict().")
     return weights, optimizer
 
 
-def _fitting(path: str | Path, weights: Mapping[str, Tensor], model: nn.Module) -> dict[str, Any]:
+def _fitting(where: str, weights: Mapping[str, Tensor], model: nn.Module) -> dict[str, Any]:
     """The weights by the model's own names, or what does not fit."""
     found = dict(weights)
     for prefix in _WRAPPED:
@@ -136,5 +139,5 @@ def _fitting(path: str | Path, weights: Mapping[str, Tensor], model: nn.Module) 
             here, there = tuple(own[name].shape), tuple(found[name].shape)
             problems.append(f"{name} has shape {there}, the model's has {here}")
     if problems:
-        raise ValueError(f"--checkpoint {path}: it does not fit the model; {'; '.join(problems)}.")
+        raise ValueError(f"{where}: it does not fit the model; {'; '.join(problems)}.")
     return found

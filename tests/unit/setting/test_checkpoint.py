@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from thalweg.curvature.stability import step_rule
-from thalweg.doctor import StoredOptimizer, load_checkpoint
+from thalweg.setting import StoredOptimizer, load_checkpoint
 
 
 def model():
