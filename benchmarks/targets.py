@@ -45,7 +45,7 @@ def measure(name: str, trials: int, seeds: int, folder: Path, workers: int | Non
         defaults=False,
         out=folder / name,
     )
-    study.run(progress=False, executor=LocalProcesses(workers))
+    study.run(progress=False, executor=LocalProcesses(workers), landscape=False)
     runs = study.records().runs
     finals: dict[str, list[float]] = {label: [] for label in BASELINES}
     chosen, seconds = {}, []

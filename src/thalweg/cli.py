@@ -106,6 +106,13 @@ def compare(
         str | None, typer.Option(help="Samples a step, or 'full'. [default: the problem's]")
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Runs at a time. [default: cores]")] = None,
+    landscape_: Annotated[
+        bool,
+        typer.Option(
+            "--landscape/--no-landscape",
+            help="Two more runs at the end, for a picture of the loss with both paths.",
+        ),
+    ] = True,
     out: Annotated[Path | None, typer.Option(help="Folder. [default: thalweg-out/PROBLEM]")] = None,
     data_root: DataRoot = None,
     download: Download = False,
@@ -128,7 +135,9 @@ def compare(
             schedule=schedule,
             out=out,
         )
-        summary = study.run(command=_command(), executor=LocalProcesses(workers))
+        summary = study.run(
+            command=_command(), executor=LocalProcesses(workers), landscape=landscape_
+        )
     report = study.report()
     if json_:
         _print_json({**summary.to_dict(), "report": str(report), "folder": str(study.out)})

@@ -99,7 +99,7 @@ def around(setting: Setting, frame: Frame | None = None) -> View:
         >>> from thalweg.setting import prepare
         >>> seen = around(prepare(BOOTH.problem()), Frame(resolution=5, progress=False))
         >>> seen.surface.x.tolist(), float(seen.surface.loss.min())
-        ([-10.0, -5.0, 0.0, 5.0, 10.0], 89.0)
+        ([-10.0, -5.0, 0.0, 5.0, 10.0], 9.0)
     """
     frame = frame or Frame()
     loss = loss_of(setting)

@@ -7,10 +7,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, final
 
+from rich.console import Console
+from rich.text import Text
 from torch.optim import Optimizer
 
 from thalweg.compare.live import Live
 from thalweg.compare.places import open_problem
+from thalweg.compare.scenery import FOLDER, Scenery
 from thalweg.errors import bad_argument, integer_from
 from thalweg.problems import Problem
 from thalweg.report import write_report
@@ -101,7 +104,12 @@ class Study:
         self.out = Path("thalweg-out", problem.name) if out is None else Path(out)
 
     def run(
-        self, *, progress: bool = True, command: str = "", executor: Executor | None = None
+        self,
+        *,
+        progress: bool = True,
+        command: str = "",
+        executor: Executor | None = None,
+        landscape: bool = True,
     ) -> Summary:
         """Do what is missing of the race.
 
@@ -109,6 +117,9 @@ class Study:
             progress: Whether to show a live table on standard error.
             command: What to type to get this study, for the report.
             executor: Where runs happen. Default: worker processes on this machine, one a core.
+            landscape: Whether the winner and the baseline (the first other optimizer of the list)
+                are run once more on one fresh seed, to record their paths for a picture of the
+                loss around the solution. No number of the study depends on it.
 
         Returns:
             The results: a verdict in words and a row for each optimizer.
@@ -123,7 +134,21 @@ class Study:
         executor = executor or LocalProcesses()
         with Live(self.plan, shown=progress, workers=getattr(executor, "workers", 1)) as live:
             conduct(self.plan, self.out, executor=executor, command=command, listener=live.hear)
-        return self.summary()
+        summary = self.summary()
+        if landscape:
+            self._landscape(summary, progress=progress)
+        return summary
+
+    def _landscape(self, summary: Summary, *, progress: bool) -> None:
+        """The picture around the solution; a race is not lost because there is none."""
+        console = Console(stderr=True, quiet=not progress)
+        with console.status("landscape around the solution"):
+            try:
+                why = Scenery(self.plan, self.out).measure(self.records(), summary)
+            except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+                why = f"{type(error).__name__}: {error}"
+        if why and self.plan.problem.data is not None:
+            console.print(Text(f"no landscape: {why}", style="dim"))
 
     def records(self) -> Records:
         """The study and its finished runs, as plain data."""
@@ -146,6 +171,9 @@ class Study:
         target = self.out if folder is None else Path(folder)
         if target.resolve() != self.out.resolve():
             shutil.copytree(self.out / "runs", target / "runs", dirs_exist_ok=True)
+            if Scenery.place(self.out).is_file():
+                (target / FOLDER).mkdir(parents=True, exist_ok=True)
+                shutil.copy2(Scenery.place(self.out), Scenery.place(target))
             shutil.copy2(self.out / "study.json", target / "study.json")
         records = self.records()
         return write_report(target, records.study, records.runs)[0]

@@ -8,7 +8,8 @@ from typing import Any
 
 import jinja2
 
-from thalweg.report import canvas, facts, svg, tables, words
+from thalweg.landscape import Surface
+from thalweg.report import canvas, facts, scene, svg, tables, words
 from thalweg.report.files import replace
 from thalweg.report.gallery import Picture, gallery
 from thalweg.report.style import series
@@ -32,9 +33,11 @@ def write_report(folder: str | Path, study: Record, runs: Sequence[Record]) -> l
     """
     folder = Path(folder)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    summary, pictures = summarize(study, runs), gallery(study, runs)
+    surface = scene.read(folder)
+    summary = summarize(study, runs)
+    pictures = gallery(study, runs) + scene.pictures(surface)
     files = {
-        folder / "report.html": page(study, runs, summary, pictures).encode(),
+        folder / "report.html": page(study, runs, summary, pictures, surface).encode(),
         folder / "summary.csv": summary.to_csv().encode(),
     }
     for picture in pictures:
@@ -51,10 +54,12 @@ def page(
     runs: Sequence[Record],
     summary: Summary | None = None,
     pictures: Sequence[Picture] | None = None,
+    surface: Surface | None = None,
 ) -> str:
     """The page as text: no scripts, and no file or address outside of itself is loaded."""
     summary = summarize(study, runs) if summary is None else summary
-    pictures = gallery(study, runs) if pictures is None else pictures
+    if pictures is None:
+        pictures = gallery(study, runs) + scene.pictures(surface)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -74,6 +79,7 @@ def page(
         has=_present(summary),
         drawings=drawings,
         facts=facts.measured(study, runs),
+        landscape=scene.sentences(surface),
         target=words.target(study),
         failures=facts.failures(runs),
         records=_records(study, runs),

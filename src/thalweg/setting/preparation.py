@@ -23,7 +23,7 @@ from thalweg.study.arms import Arm
 
 __all__ = ["Setting", "arm_of", "prepare", "sample_count", "train_steps"]
 
-_MODES = {True: "training", False: "evaluation"}
+_MODES = {True: ", in training mode", False: ", in evaluation mode"}
 
 CHUNK = 512  # samples of one batch, so that its graph fits
 _FLOPS = 1.2e9  # of a forward pass over all samples: some hundred products in a minute or two
@@ -137,7 +137,7 @@ def prepare(
         problem.data is None or sum(len(x) for x, _ in batches) == len(problem.data.train[0]),
         (
             *_facts(problem, checkpoint, arm, train, seed),
-            ("Looked at", f"the training loss over {looked}, in {_MODES[training_mode]} mode"),
+            ("Looked at", looked + _MODES[training_mode] * (problem.data is not None)),
             *_arm_facts(arm),
         ),
         tuple(notes),
@@ -251,15 +251,18 @@ def _batches(
 ) -> tuple[list[tuple[Any, Any]], str]:
     """The samples in batches, and what they are in words."""
     if problem.data is None:
-        return [next(problem.batches(seed))], "a function: there are no data"
+        return [next(problem.batches(seed))], "the function itself: there are no data"
     inputs, targets = problem.data.train
     count = min(len(inputs), samples or sample_count(problem, model))
     if count == len(inputs):
-        chosen, words = slice(None), f"all {count:,} training samples"
+        chosen, words = slice(None), f"the training loss over all {count:,} training samples"
     else:
         draws = generator(seed, "inspect")
         chosen = torch.randperm(len(inputs), generator=draws)[:count].sort().values
-        words = f"{count:,} of {len(inputs):,} training samples, drawn with seed {seed}"
+        words = (
+            f"the training loss over {count:,} of {len(inputs):,} training samples, drawn with "
+            f"seed {seed}"
+        )
     x, y = inputs[chosen], targets[chosen]
     return list(zip(x.split(CHUNK), y.split(CHUNK), strict=True)), words
 

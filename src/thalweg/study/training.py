@@ -6,9 +6,12 @@ import datetime
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, final
 
 import torch
+from torch import nn
+from torch.optim import Optimizer
 
 from thalweg.errors import NonFiniteError
 from thalweg.objective import Closure
@@ -30,10 +33,16 @@ FAR = 1e6  # a loss this many times its start has diverged, though it is finite 
 _clock = time.process_time
 
 Tick = Callable[[float, float], None]
+Watch = Callable[[nn.Module, Optimizer], AbstractContextManager[Any]]
 
 
 def train(
-    problem: Problem, arm: Arm, run: Run, budget: Budget, tick: Tick | None = None
+    problem: Problem,
+    arm: Arm,
+    run: Run,
+    budget: Budget,
+    tick: Tick | None = None,
+    watch: Watch | None = None,
 ) -> dict[str, Any]:
     """Train once and return the record.
 
@@ -45,6 +54,8 @@ def train(
         budget: When to stop.
         tick: Called at each evaluation with the share of the budget used and the loss by which
             trials are chosen.
+        watch: Makes a context from the model and its optimizer, in which training takes place: for
+            a recording of the path.
 
     Returns:
         The record of the run, as plain data. A run that diverges is a result like any other.
@@ -52,7 +63,9 @@ def train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)  # dropout and other noise inside the model
         training = _Training(problem, arm, run)
-        message = training.follow(problem.batches(run.seed), budget, tick or _silent)
+        watching = nullcontext() if watch is None else watch(training.model, training.optimizer)
+        with watching:
+            message = training.follow(problem.batches(run.seed), budget, tick or _silent)
         looks = training.looks
         final: dict[str, Any] = {**looks.last, "test_loss": None, "test_metric": None}
         if message is None and run.stage != "tune" and problem.data is not None:

@@ -20,7 +20,17 @@ def command_line(capsys, monkeypatch, *arguments):
 def test_the_template_runs_as_it_is(capsys, monkeypatch, tmp_path):
     file, out = tmp_path / "ring.py", tmp_path / "out"
     assert command_line(capsys, monkeypatch, "new-problem", file)[0] == 0
-    race = ["compare", file, "--optimizers", "sgd,adam", "--steps", "20", "--trials", "2"]
+    race = [
+        "compare",
+        file,
+        "--optimizers",
+        "sgd,adam",
+        "--steps",
+        "20",
+        "--trials",
+        "2",
+        "--no-landscape",
+    ]
     code, shown, _ = command_line(
         capsys, monkeypatch, *race, "--seeds", "2", "--workers", "1", "--out", out, "--json"
     )
@@ -65,7 +75,15 @@ def test_each_mistake_is_one_message_and_code_2(text, words, capsys, monkeypatch
     file = tmp_path / "wrong.py"
     file.write_text(text)
     code, _, err = command_line(
-        capsys, monkeypatch, "compare", file, "--trials", "1", "--out", tmp_path / "out"
+        capsys,
+        monkeypatch,
+        "compare",
+        file,
+        "--trials",
+        "1",
+        "--no-landscape",
+        "--out",
+        tmp_path / "out",
     )
     assert code == 2
     assert words in " ".join(err.split())

@@ -71,7 +71,17 @@ def test_data_root_reaches_ones_own_file_and_the_workers(capsys, monkeypatch, tm
     (tmp_path / "data root" / "demo").mkdir(parents=True)
     (tmp_path / "data root" / "demo" / "demo.csv").write_text(CSV)
     (tmp_path / "own.py").write_text(OWN)
-    arguments = ["compare", "own.py", "--optimizers", "sgd", "--trials", "1", "--seeds", "1"]
+    arguments = [
+        "compare",
+        "own.py",
+        "--optimizers",
+        "sgd",
+        "--trials",
+        "1",
+        "--seeds",
+        "1",
+        "--no-landscape",
+    ]
     arguments += ["--no-defaults", "--workers", "1", "--out", "out"]
     code, _, err = command(capsys, monkeypatch, *arguments)
     assert (code, "demo.csv was not found" in err) == (2, True)

@@ -40,7 +40,7 @@ def test_ones_own_problem_and_optimizer_race(tmp_path):
             return loss
 
     study = race(own(), tmp_path, ["adam", Signed, torch.optim.NAdam])
-    summary = study.run(progress=False, executor=Inline())
+    summary = study.run(progress=False, executor=Inline(), landscape=False)
     assert {row.label for row in summary.rows} == {"adam", "Signed", "NAdam"}
     report = study.report()
     assert "Signed" in report.read_text()
@@ -58,12 +58,12 @@ def test_worker_processes_take_lambdas_and_local_classes(tmp_path):
             return self.layer(x)
 
     study = race(own(lambda: Net()), tmp_path)
-    assert len(study.run(progress=False).rows) == 2
+    assert len(study.run(progress=False, landscape=False).rows) == 2
 
 
 def test_the_report_can_be_made_elsewhere_from_files_alone(tmp_path):
     study = race(own(), tmp_path / "here")
-    study.run(progress=False, executor=Inline())
+    study.run(progress=False, executor=Inline(), landscape=False)
     page = study.report(tmp_path / "there")
     links = re.findall(r'href="([^"#]+)"', page.read_text())
     assert links
@@ -85,7 +85,7 @@ def test_the_report_can_be_made_elsewhere_from_files_alone(tmp_path):
 )
 def test_each_wrong_input_is_one_message(make, words, tmp_path):
     with pytest.raises(ValueError, match=re.escape(words)) as caught:
-        race(make(), tmp_path).run(progress=False, executor=Inline())
+        race(make(), tmp_path).run(progress=False, executor=Inline(), landscape=False)
     assert len(str(caught.value).splitlines()) <= 3
     assert not (tmp_path / "runs").exists()
 
@@ -111,7 +111,7 @@ def test_each_wrong_argument_is_one_message(make, words):
 
 def test_a_function_needs_one_fresh_seed(tmp_path):
     study = race("booth", tmp_path, seeds=5)
-    summary = study.run(progress=False, executor=Inline())
+    summary = study.run(progress=False, executor=Inline(), landscape=False)
     assert [row.score.n for row in summary.rows] == [1, 1]
 
 

@@ -135,8 +135,8 @@ def _space(go: Any, surface: Surface, metric: str, heights: Heights) -> Any:
     spans = np.ptp(surface.x), np.ptp(surface.y)
     x, y = (max(float(span / max(spans)), 0.5) for span in spans)
     scene = {
-        "xaxis": {"title": {"text": surface.labels[0]}},
-        "yaxis": {"title": {"text": surface.labels[1]}},
+        "xaxis": {"title": {"text": surface.labels[0], "font": {"size": 11}}},
+        "yaxis": {"title": {"text": surface.labels[1], "font": {"size": 11}}},
         "zaxis": vertical,
         "aspectmode": "manual",
         "aspectratio": {"x": x, "y": y, "z": 0.6},

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from thalweg.landscape import Line, Surface
 from thalweg.report import canvas, svg
 from thalweg.report.files import replace
+from thalweg.report.landscapes.convexity import convexity
 from thalweg.report.landscapes.interactive import interactive
 from thalweg.report.landscapes.plane import plane
 from thalweg.report.landscapes.player import player
@@ -127,6 +128,8 @@ def _draw(surface: Surface, lines: Mapping[str, Line] | None, ceiling: float | N
         "landscape": ("From above", plane(surface, ceiling=ceiling)),
         "relief": ("In space", relief(surface, ceiling=ceiling)),
     }
+    if "convexity" in surface.metrics:
+        figures["convexity"] = ("Convexity", convexity(surface))
     if lines:
         figures["profile"] = ("Along the path", profile(lines))
     return _Drawn(figures)

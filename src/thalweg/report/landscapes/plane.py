@@ -57,7 +57,7 @@ def plane(
         equal: one unit as long on both axes; default: where neither side gets twice the other.
         strip: whether there is a strip under the surface with the distance of each path from the
             plane, and one with its true loss against the picture's. Default: in a new figure, where
-            there are paths.
+            there are paths; the first where some path leaves the plane.
         title: default: the metric's name.
         line: the muted line under the title; default: the directions and the samples.
 
@@ -67,7 +67,10 @@ def plane(
     """
     heights = heights_of(surface, metric, scale=scale, ceiling=ceiling)
     beneath = bool(surface.paths) and ax is None if strip is None else strip and ax is None
-    figure, ax, lower = _layout(ax, bool(beneath), losses=metric is None)
+    names = ["residuals"] * (bool(strip) or strips.leave(surface))
+    names += ["losses"] * (metric in {None, next(iter(surface.metrics))})
+    equal = _fits(surface) if equal is None else equal
+    figure, ax, lower = _layout(ax, names if beneath else [], _height(surface, equal=equal))
     handles = ground(ax, surface, metric, heights)
     handles = [*draw_paths(ax, surface), *handles]
     frame(ax, surface, equal)
@@ -76,13 +79,16 @@ def plane(
         words.title(surface, metric) if title is None else title,
         words.line(surface) if line is None else line,
     )
+    for name, under in lower.items():
+        if name == "residuals":
+            strips.residuals(surface, ax=under, legend=False)
+        else:
+            strips.losses(surface, ax=under)
     if lower:
-        strips.residuals(surface, ax=lower[0], legend=False)
-        if len(lower) > 1:
-            lower[0].tick_params(labelbottom=False)
-            lower[0].set_xlabel("")
-            strips.losses(surface, ax=lower[1])
-        figure.align_ylabels([ax, *lower])
+        for under in list(lower.values())[:-1]:
+            under.tick_params(labelbottom=False)
+            under.set_xlabel("")
+        figure.align_ylabels([ax, *lower.values()])
     place_legend(ax, handles, own=bool(lower))
     return figure
 
@@ -146,19 +152,35 @@ def draw_paths(ax: Axes, surface: Surface) -> list[Artist]:
     return handles
 
 
-def _layout(ax: Axes | None, beneath: bool, *, losses: bool) -> tuple[Figure, Axes, list[Axes]]:
+def _layout(
+    ax: Axes | None, beneath: list[str], height: float
+) -> tuple[Figure, Axes, dict[str, Axes]]:
+    """The axes of the surface, and those under it by name."""
     if ax is not None:
-        return canvas.root(ax), ax, []
+        return canvas.root(ax), ax, {}
     if not beneath:
-        return *canvas.axes(None, (6.8, 5.8)), []
-    count = 2 if losses else 1
-    figure = Figure(figsize=(6.8, 5.6 + 1.35 * count), layout="constrained")
-    grid = figure.add_gridspec(1 + count, 1, height_ratios=[5.6] + [1.35] * count)
+        return *canvas.axes(None, (6.8, height + 0.2)), {}
+    count = len(beneath)
+    figure = Figure(figsize=(6.8, height + 1.35 * count), layout="constrained")
+    grid = figure.add_gridspec(1 + count, 1, height_ratios=[height] + [1.35] * count)
     ax = figure.add_subplot(grid[0])
-    lower: list[Axes] = []
-    for k in range(count):
-        lower.append(figure.add_subplot(grid[1 + k], sharex=lower[0] if lower else None))
+    lower: dict[str, Axes] = {}
+    for k, name in enumerate(beneath):
+        first = next(iter(lower.values()), None)
+        lower[name] = figure.add_subplot(grid[1 + k], sharex=first)
     return figure, ax, lower
+
+
+def _fits(surface: Surface) -> bool:
+    """Whether a unit may be as long on both axes: neither side gets twice the other."""
+    return bool(0.5 <= np.ptp(surface.x) / np.ptp(surface.y) <= 2)
+
+
+def _height(surface: Surface, *, equal: bool) -> float:
+    """Inches for the surface and its captions, so that equal units leave no empty band."""
+    if not equal:
+        return 5.6
+    return float(np.clip(1.2 + 5.0 * np.ptp(surface.y) / np.ptp(surface.x), 3.0, 6.6))
 
 
 def frame(ax: Axes, surface: Surface, equal: bool | None) -> None:
@@ -166,9 +188,7 @@ def frame(ax: Axes, surface: Surface, equal: bool | None) -> None:
     x, y = surface.x, surface.y
     ax.set_xlim(x[0], x[-1])
     ax.set_ylim(y[0], y[-1])
-    if equal is None:
-        equal = 0.5 <= (x[-1] - x[0]) / (y[-1] - y[0]) <= 2
-    if equal:
+    if _fits(surface) if equal is None else equal:
         ax.set_aspect("equal")
     ax.grid(visible=False)
     ax.set_xlabel(surface.labels[0])

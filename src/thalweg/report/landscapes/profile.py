@@ -19,7 +19,7 @@ __all__ = ["profile"]
 
 _TONES = ("blue", "vermillion", "green", "purple", "orange", "wine", "sky", "black")
 _DASHES = ("-", (0, (5, 1.6)), (0, (1.4, 1.4)), (0, (6, 1.5, 1.5, 1.5)))
-_LOSSES = ("test", "test_loss", "validation", "validation_loss")
+_HELD_OUT = ("test", "test loss", "validation", "validation loss")
 
 
 @styled
@@ -38,7 +38,7 @@ def profile(
     Args:
         lines: a line, or lines by name: {"straight": ..., "curve": ...}.
         metrics: which of their metrics, on one axis. Default: the first (the training loss) with
-            those named test, validation, test_loss or validation_loss.
+            those named test, validation, test loss or validation loss.
         ax: axes to draw on; default: a new figure.
         log: whether the vertical axis is logarithmic; what is not positive is not drawn then.
         barrier: a height to be written at the highest point: a barrier, by whichever convention.
@@ -93,7 +93,11 @@ def _chosen(first: Line, metrics: str | Sequence[str] | None) -> list[str]:
     if metrics is not None:
         return list(metrics)
     leading = next(iter(first.metrics))
-    return [leading, *(name for name in first.metrics if name in _LOSSES and name != leading)]
+    return [leading, *(name for name in first.metrics if _held_out(name) and name != leading)]
+
+
+def _held_out(metric: str) -> bool:
+    return _word(metric) in _HELD_OUT
 
 
 def _word(metric: str) -> str:
@@ -102,7 +106,7 @@ def _word(metric: str) -> str:
 
 def _label(name: str, metric: str, chosen: Sequence[str]) -> str:
     """The line's name, and the metric's where there are several of them."""
-    train = metric == "loss" and any(other in _LOSSES for other in chosen)
+    train = metric == "loss" and any(map(_held_out, chosen))
     word = "train" if train else _word(metric)
     if not name:
         return word
@@ -111,7 +115,7 @@ def _label(name: str, metric: str, chosen: Sequence[str]) -> str:
 
 def _axes(ax: Axes, first: Line, chosen: Sequence[str], *, log: bool) -> None:
     ax.set_xlabel(first.label)
-    all_losses = all(name in ("loss", *_LOSSES) for name in chosen)
+    all_losses = all(name == "loss" or _held_out(name) for name in chosen)
     ax.set_ylabel("loss" if all_losses else ", ".join(map(_word, chosen)))
     ax.margins(x=0.02)
     drawn = np.concatenate([np.asarray(one.get_ydata(), float) for one in ax.lines])

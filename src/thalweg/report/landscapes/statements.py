@@ -7,6 +7,7 @@ import numpy as np
 from thalweg.landscape import PlanePath, Surface
 from thalweg.report.heights import picture_loss, values_of
 from thalweg.report.landscapes import words
+from thalweg.report.landscapes.strips import IN_PLANE
 from thalweg.study.statistics import number
 
 
@@ -60,7 +61,7 @@ def _lowest(surface: Surface) -> str:
 def _distance(surface: Surface, path: PlanePath) -> str:
     """How far a path is from the plane at most, and how wrong the picture's loss is there."""
     off = np.asarray(path.residual, float)
-    if not np.isfinite(off).any():
+    if not np.isfinite(off).any() or np.nanmax(off) < IN_PLANE:
         return ""
     far = int(np.nanargmax(off))
     sentence = (
@@ -115,4 +116,4 @@ def _range(surface: Surface) -> str:
 
 def _samples(surface: Surface) -> str:
     samples = surface.meta.get("samples")
-    return f"{samples:,} samples" if samples else ""
+    return f"{samples:,} samples" if samples and samples > 1 else ""

@@ -17,9 +17,18 @@ from thalweg.report.heights import picture_loss
 from thalweg.report.style import series, styled, tone
 
 
-__all__ = ["losses", "residuals"]
+__all__ = ["IN_PLANE", "leave", "losses", "residuals"]
+
+# A path that is never farther off than this share of its distance lies in the plane.
+IN_PLANE = 5e-3
 
 _SIZE = (6.8, 2.2)
+
+
+def leave(surface: Surface) -> bool:
+    """Whether some path of a surface leaves its plane."""
+    held = [np.asarray(path.residual, float) for path in surface.paths if len(path)]
+    return any(bool((off[np.isfinite(off)] > IN_PLANE).any()) for off in held)
 
 
 @styled

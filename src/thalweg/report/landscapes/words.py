@@ -45,7 +45,7 @@ def line(surface: Surface) -> str:
     """How the surface was measured, in one muted line."""
     meta = surface.meta
     parts = [directions(surface), f"{len(surface.x)} × {len(surface.y)} points"]
-    if meta.get("samples"):
+    if (meta.get("samples") or 0) > 1:
         parts.append(f"{meta['samples']:,} samples")
     return "; ".join(part for part in parts if part)
 
