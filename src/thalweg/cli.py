@@ -46,6 +46,9 @@ DataRoot = Annotated[
 _FETCH = "Fetch data that are not on this machine, and say so first (or THALWEG_DOWNLOAD=1)."
 Download = Annotated[bool, typer.Option("--download", help=_FETCH)]
 
+_PICTURE = "Two more runs at the end, for a picture of the loss with both paths."
+Scenery = Annotated[bool, typer.Option("--landscape/--no-landscape", help=_PICTURE)]
+
 
 @app.callback(invoke_without_command=True)
 def _version(
@@ -106,13 +109,7 @@ def compare(
         str | None, typer.Option(help="Samples a step, or 'full'. [default: the problem's]")
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Runs at a time. [default: cores]")] = None,
-    landscape_: Annotated[
-        bool,
-        typer.Option(
-            "--landscape/--no-landscape",
-            help="Two more runs at the end, for a picture of the loss with both paths.",
-        ),
-    ] = True,
+    landscape_: Scenery = True,
     out: Annotated[Path | None, typer.Option(help="Folder. [default: thalweg-out/PROBLEM]")] = None,
     data_root: DataRoot = None,
     download: Download = False,
@@ -135,9 +132,8 @@ def compare(
             schedule=schedule,
             out=out,
         )
-        summary = study.run(
-            command=_command(), executor=LocalProcesses(workers), landscape=landscape_
-        )
+        executor = LocalProcesses(workers)
+        summary = study.run(command=_command(), executor=executor, landscape=landscape_)
     report = study.report()
     if json_:
         _print_json({**summary.to_dict(), "report": str(report), "folder": str(study.out)})
