@@ -23,6 +23,7 @@ from thalweg.reproduce import (
     rmsprop_hovers,
     rotation,
     saddle,
+    skip_connections,
     stable_rate,
     steep_valley,
 )
@@ -54,6 +55,7 @@ MODULES = (
     autoencoder,
     dinh_rescaling,
     projection_path,
+    skip_connections,
 )
 
 

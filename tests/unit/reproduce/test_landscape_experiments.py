@@ -7,12 +7,15 @@ import pytest
 from thalweg.reproduce import dinh_rescaling, experiments
 
 
+NAMES = ["dinh-rescaling", "projection-is-not-the-path", "skip-connections"]
+
+
 def test_they_are_in_the_book():
-    assert {"dinh-rescaling", "projection-is-not-the-path"} <= set(experiments())
+    assert set(NAMES) <= set(experiments())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["dinh-rescaling", "projection-is-not-the-path"])
+@pytest.mark.parametrize("name", NAMES)
 def test_every_verdict_is_the_one_on_record(name):
     outcome = experiments()[name].run()
     assert outcome.as_recorded, [c.claim for c in outcome.claims if not c.as_recorded]
