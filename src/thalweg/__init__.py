@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 
 from thalweg import curvature, landscape, optim, problems
 from thalweg.landscape.drawing import drawn_by
-from thalweg.minimization import minimize
+from thalweg.minimization import least_squares, minimize
 from thalweg.objective import Closure, Ledger, Objective, Risk
 from thalweg.problems import Problem
 from thalweg.vectors import Vector
@@ -39,6 +39,7 @@ __all__ = [
     "__version__",
     "curvature",
     "landscape",
+    "least_squares",
     "minimize",
     "optim",
     "problems",

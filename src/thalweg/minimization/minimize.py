@@ -108,11 +108,7 @@ def minimize(
         given |= _constrained(method, start, bounds, projection)
     n = start.live.numel()
     tolerances = Tolerances(*(tol if t is None else t for t in (gtol, ftol, xtol)))
-    limits = Limits(
-        _positive("maxiter", maxiter, max(1000, 200 * n)),
-        _positive("maxfev", maxfev, None),
-        _positive("time_budget", time_budget, None),
-    )
+    limits = Limits.checked("minimize", maxiter, maxfev, time_budget, max(1000, 200 * n))
     return Run(fn, start, cls, given, tolerances).follow(limits, callback, return_all)
 
 
@@ -122,14 +118,6 @@ def _method(name: Any) -> Any:
     if name not in METHODS:
         raise unknown_name("minimize", "method", str(name), METHODS)
     return resolve(METHODS[name])
-
-
-def _positive(name: str, value: Any, default: Any) -> Any:
-    if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
-        raise bad_argument("minimize", name, value, "a number >= 0, or None")
-    return value
 
 
 def _constrained(method: Any, start: Start, bounds: Any, projection: Any) -> dict[str, Any]:

@@ -82,6 +82,11 @@ class Start:
             return self._tree(point)
         return point.numpy() if self._array else point
 
+    def plain(self, tensor: Tensor) -> Any:
+        """Any tensor as the caller's kind: an array where ``x0`` is one, else the tensor itself."""
+        fixed = tensor.detach()
+        return fixed.cpu().numpy() if self._array else fixed
+
     def _tree(self, x: Tensor) -> Any:
         pieces = x.split([shape.numel() for shape in self._shapes])
         parts = [piece.view(shape) for piece, shape in zip(pieces, self._shapes, strict=True)]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, final
 import torch
 from torch import Tensor
 
-from thalweg.errors import NonFiniteError
+from thalweg.errors import NonFiniteError, bad_argument
 from thalweg.minimization.points import Start
 from thalweg.minimization.result import MinimizeResult, Status
 from thalweg.minimization.stopping import Judge, Tolerances
@@ -43,6 +43,20 @@ class Limits:
     iterations: int
     evaluations: int | None
     seconds: float | None
+
+    @classmethod
+    def checked(cls, where: str, maxiter: Any, maxfev: Any, time_budget: Any, most: int) -> Limits:
+        """From what a caller gave; None for iterations is ``most``, for the others no limit.
+
+        Raises:
+            ValueError: If one is no number >= 0.
+        """
+        given = {"maxiter": maxiter, "maxfev": maxfev, "time_budget": time_budget}
+        for name, value in given.items():
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if value is not None and not (number and value >= 0):
+                raise bad_argument(where, name, value, "a number >= 0, or None")
+        return cls(most if maxiter is None else maxiter, maxfev, time_budget)
 
     def passed(self, nit: int, nfev: int, seconds: float) -> Stop | None:
         """The limit that is reached, with its number."""

@@ -117,8 +117,8 @@ def _minimiser(
     second = (other * a / b**2 - rise * b / a**2) / (a - b)
     if third == 0:
         return parabola
-    root = second**2 - 3 * third * slope
-    if not root >= 0:
+    root = second * second - 3 * third * slope
+    if not 0 <= root < math.inf:
         return parabola
     # The form without cancellation of (-second + sqrt(root)) / (3 third).
     bottom = second + math.sqrt(root)

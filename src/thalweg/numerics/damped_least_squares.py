@@ -55,6 +55,7 @@ class DampedLeastSquares:
         jacobian: J, of shape (m, n).
         residuals: r, of shape (m,).
         scale: The diagonal of D, positive, of shape (n,).
+        size: What the offset is measured by; None: the length of r.
         cutoff: Singular values of :math:`J D^{-1}` below this share of the largest are zero; None:
             the rounding of the numbers times the larger of m and n.
 
@@ -71,7 +72,12 @@ class DampedLeastSquares:
     """
 
     def __init__(
-        self, jacobian: Tensor, residuals: Tensor, scale: Tensor, cutoff: float | None = None
+        self,
+        jacobian: Tensor,
+        residuals: Tensor,
+        scale: Tensor,
+        cutoff: float | None = None,
+        size: float | None = None,
     ) -> None:
         m, n = jacobian.shape
         scaled = jacobian / scale
@@ -90,7 +96,7 @@ class DampedLeastSquares:
         least = (eps * max(m, n) if cutoff is None else cutoff) * largest
         self._kept = self.singular > least
         self._coefficients = np.where(self._kept, coefficients, 0.0)
-        self._norm = float(residuals.double().norm())
+        self._norm = float(residuals.double().norm()) if size is None else size
 
     @property
     def rank(self) -> int:

@@ -21,6 +21,7 @@ from thalweg.errors import POSITIVE, one_of
 
 __all__ = ["LOSSES", "Reweighted", "robust_cost", "robust_rows"]
 
+_KEPT = 0.01  # share of the first derivative
 LOSSES = ("linear", "soft_l1", "huber", "cauchy", "arctan")
 
 
@@ -102,6 +103,7 @@ def robust_rows(residuals: Tensor, loss: str, scale: float = 1.0) -> Reweighted:
         return Reweighted(residuals, torch.ones_like(residuals))
     z = (residuals / scale) ** 2
     _, first, second = _rho(z, loss)
-    # A row whose second derivative is not positive keeps a little: it still has a gradient.
-    rows = (first + 2 * second * z).clamp_min(torch.finfo(z.dtype).eps).sqrt()
+    # A row whose second derivative is not positive keeps a little, for it still has a gradient; if
+    # less, its residual would be so large that it drowned the others in rounding.
+    rows = torch.maximum(first + 2 * second * z, _KEPT * first).sqrt()
     return Reweighted(first * residuals / rows, rows)

@@ -26,9 +26,9 @@ _LOOSEST = 0.1  # share of the gradient that an inexact solve may leave
 class LinearModel(Protocol):
     """What a least-squares method knows at a point.
 
-    ``scale`` is the diagonal of D; ``offset`` the share of the residuals that the model removes;
-    ``cosine`` the largest cosine between the residuals and a column of J; ``rounding`` how far the
-    cost may be off.
+    ``scale`` is the diagonal of D; ``offset`` the root of the share of the cost that the model
+    removes; ``cosine`` the largest cosine between the residuals and a column of J; ``rounding`` how
+    far the cost may be off.
     """
 
     scale: Tensor
@@ -69,9 +69,10 @@ class DenseModel:
             raise NonFiniteError("Least squares: the Jacobian has NaN or infinite entries.")
         norms = jacobian.norm(dim=0)
         self.scale = column_scale(norms, before, rule)
-        self.problem = DampedLeastSquares(jacobian, residuals, self.scale, cutoff)
+        size = math.sqrt(2 * view.fun)
+        self.problem = DampedLeastSquares(jacobian, residuals, self.scale, cutoff, size)
         self.offset = self.problem.offset
-        self.cosine = _cosine(jacobian.T @ residuals, norms, residuals)
+        self.cosine = _cosine(jacobian.T @ residuals, norms, size)
         self.rounding = ground.rounding(view, jacobian.abs() @ view.x.abs())
 
     @property
@@ -112,7 +113,7 @@ class ProductModel:
         norms = self._norms()
         self.scale = column_scale(norms, before, rule)
         # An estimate may be too low, a cosine not above 1.
-        self.cosine = min(1.0, _cosine(gradient, norms, self._r))
+        self.cosine = min(1.0, _cosine(gradient, norms, math.sqrt(2 * view.fun)))
         self.offset = self.cosine
         moved = view.forward(ground.split(view.x.clone()))
         self.rounding = ground.rounding(view, moved.abs())
@@ -155,8 +156,7 @@ def linear_model(
     return ProductModel(ground, view, before, rule)
 
 
-def _cosine(gradient: Tensor, norms: Tensor, residuals: Tensor) -> float:
-    size = float(residuals.double().norm())
+def _cosine(gradient: Tensor, norms: Tensor, size: float) -> float:
     if size == 0.0 or not gradient.numel():
         return 0.0
     # Divided before it is multiplied, so that nothing overflows.
