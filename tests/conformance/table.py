@@ -586,6 +586,21 @@ BAD: dict[str, tuple[Any, ...]] = {
     "forcing": (*_NUMBERS, 0.0, 1.0),
     "products": (0, -1, 1.5, True, float("inf")),
     "explore": (-1, 1.5, None, True),
+    "modification": ("ldl", None, 3),
+    "newton.floor": (*_NUMBERS[:4], True, 0.0, 1.0),
+    "flat": (*_NUMBERS[:4], True, 0.0, 1.0),
+    "damping": (*_NUMBERS[:2], *_NUMBERS[3:]),
+    "dense": (-1, 1.5, None, True),
+    "krylov": (0, -1, 1.5, None, True),
+    "curvature": ("fisher", None, 3),
+    "hessian-free.products": ("backward", None, 3),
+    "preconditioner": ("kfac", None, 3),
+    "iterations": (0, -1, 1.5, None, True),
+    "progress": _NUMBERS,
+    "warm": (*_NUMBERS, 1.0),
+    "drop": (*_NUMBERS, 0.0, 1.0),
+    "exponent": (*_NUMBERS, 1.5),
+    "least": _NUMBERS,
 }
 
 

@@ -18,6 +18,7 @@ from thalweg.optim.delta_bar_delta import DeltaBarDelta
 from thalweg.optim.ekfac import EKFAC
 from thalweg.optim.first_order import AbstractFirstOrder
 from thalweg.optim.gauss_newton import GaussNewton
+from thalweg.optim.hessian_free import HessianFree, HessianFreeOptions
 from thalweg.optim.kfac import KFAC
 from thalweg.optim.kfac_factors import KFACOptions
 from thalweg.optim.kronecker import AbstractKronecker
@@ -28,11 +29,14 @@ from thalweg.optim.metadata import Common, Cost, CurvatureCommon, Needs, Range, 
 from thalweg.optim.muon import Muon, muon_groups
 from thalweg.optim.natural_gradient import NaturalGradient, NaturalOptions
 from thalweg.optim.nesterov import Nesterov
+from thalweg.optim.newton import Newton
+from thalweg.optim.newton_cg import NewtonCG
 from thalweg.optim.newton_lanczos import NewtonLanczos
 from thalweg.optim.nonlinear_cg import NonlinearCG
 from thalweg.optim.projected_gradient import ProjectedGradient
 from thalweg.optim.rmsprop import RMSprop
 from thalweg.optim.rprop import Rprop
+from thalweg.optim.saddle_free_newton import SaddleFreeNewton
 from thalweg.optim.sam import SAM
 from thalweg.optim.seams import Path, Piece, Point, Ray, StepInfo
 from thalweg.optim.sgd import SGD
@@ -69,6 +73,8 @@ __all__ = [
     "DeltaBarDelta",
     "Entry",
     "GaussNewton",
+    "HessianFree",
+    "HessianFreeOptions",
     "KFACOptions",
     "LevenbergMarquardt",
     "Lookahead",
@@ -77,6 +83,8 @@ __all__ = [
     "NaturalOptions",
     "Needs",
     "Nesterov",
+    "Newton",
+    "NewtonCG",
     "NewtonLanczos",
     "NonlinearCG",
     "Path",
@@ -88,6 +96,7 @@ __all__ = [
     "Ray",
     "Reference",
     "Rprop",
+    "SaddleFreeNewton",
     "Shampoo",
     "Slot",
     "Sophia",

@@ -56,7 +56,7 @@ def judge(point: Ground, x: Tensor, step: Tensor, expected: float) -> Verdict:
     noisy = math.isfinite(trial.fun) and expected <= level
     if noisy and trial.fun <= point.fun + level:
         gained = -0.5 * (inner(point.grad, step) + inner(trial.grad(), step))
-        ratio = gained / expected
+        ratio = gained / expected if expected > 0.0 else -math.inf
     else:
         ratio = gain_ratio(point.fun, trial.fun, expected, eps)
     if ratio > 0.0 and not bool(trial.grad().isfinite().all()):

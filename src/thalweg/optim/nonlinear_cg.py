@@ -82,6 +82,7 @@ class NonlinearCG(AbstractLineMethod):
     reference: ClassVar[Reference] = Reference(
         "Fletcher, Reeves; Hager, Zhang", "Function minimization by conjugate gradients", 1964
     )
+    known_as: ClassVar[str] = "nonlinear-cg"
     kept: ClassVar[str] = "a direction"
     hyperparameters: ClassVar[dict[str, Domain]] = {
         "rule": one_of(

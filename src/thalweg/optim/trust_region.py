@@ -38,6 +38,8 @@ _RADIUS = Domain(
 _MOST = 200  # products a step, and vectors kept, unless more are asked for
 _NOISY = 2  # rejections in a row that are allowed where differences of values are rounding
 _RULE = RadiusRule()
+_AGREE = 0.25  # how well the model has to foresee the first step,
+_QUARTER, _CUTS = 0.25, 10  # else how it is cut, and how often
 
 
 class Region(Protocol):
@@ -70,8 +72,9 @@ class AbstractTrustRegion(AbstractDeterministic, ABC):
     rounding of f, slopes judge instead of values. Before a step says that there is no way down, it
     looks for negative curvature.
 
-    The first radius is the length of the first Newton step, negative eigenvalues flipped: no number
-    that has units is set in advance, and the radius has no upper bound.
+    The first radius is the length of the first Newton step, negative eigenvalues flipped, cut to
+    quarters until the model agrees with f to a quarter of the gain: no number that has units is set in
+    advance, and the radius has no upper bound.
     """
 
     needs: ClassVar[Needs] = Needs.CURVATURE
@@ -86,6 +89,7 @@ class AbstractTrustRegion(AbstractDeterministic, ABC):
         if not point.x.numel():
             return StepInfo(0.0, True, outcome="stationary")
         radius, rejected, noisy = self._radius(point, path), 0, 0
+        chosen = bool(self.memory.get("radius") or self.setting["radius"])
         while True:
             step = path.within(radius)
             x = point.x + step.step
@@ -99,6 +103,10 @@ class AbstractTrustRegion(AbstractDeterministic, ABC):
             trial, ratio = verdict.trial, verdict.ratio
             slope = inner(point.grad, step.step)
             share = shortened(point.fun, trial.fun, slope, _RULE.least, _RULE.shrink)
+            early = not chosen and not verdict.noisy and rejected < _CUTS
+            if early and abs(ratio - 1.0) > _AGREE:
+                radius, rejected = _QUARTER * min(radius, step.length), rejected + 1
+                continue
             following = _RULE.next(radius, step.length, ratio, share)
             if ratio > _RULE.accept:
                 self._take(point, trial, path, radius=following, noisy=verdict.noisy)
