@@ -35,6 +35,21 @@ app = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Batch = Annotated[str | None, typer.Option(help="Samples a step, or full. [default: its own]")]
+Landscape = Annotated[
+    bool,
+    typer.Option(
+        "--landscape/--no-landscape",
+        help="Two more runs, for a picture of the loss with both paths.",
+    ),
+]
+Schedule = Annotated[
+    str,
+    typer.Option(
+        help="The learning rate over a run: constant, cosine, linear, step; or tuned: "
+        "each trial draws one of them, the winner's is kept."
+    ),
+]
 DataRoot = Annotated[
     Path | None,
     typer.Option(
@@ -45,9 +60,6 @@ DataRoot = Annotated[
 
 _FETCH = "Fetch data that are not on this machine, and say so first (or THALWEG_DOWNLOAD=1)."
 Download = Annotated[bool, typer.Option("--download", help=_FETCH)]
-
-_PICTURE = "Two more runs at the end, for a picture of the loss with both paths."
-Scenery = Annotated[bool, typer.Option("--landscape/--no-landscape", help=_PICTURE)]
 
 
 @app.callback(invoke_without_command=True)
@@ -98,18 +110,10 @@ def compare(
     defaults: Annotated[
         bool, typer.Option(help="Also run each optimizer at its own defaults.")
     ] = True,
-    schedule: Annotated[
-        str,
-        typer.Option(
-            help="The learning rate over a run: constant, cosine, linear, step; or tuned: "
-            "each trial draws one of them, the winner's is kept."
-        ),
-    ] = "constant",
-    batch: Annotated[
-        str | None, typer.Option(help="Samples a step, or 'full'. [default: the problem's]")
-    ] = None,
+    schedule: Schedule = "constant",
+    batch: Batch = None,
     workers: Annotated[int | None, typer.Option(help="Runs at a time. [default: cores]")] = None,
-    landscape_: Scenery = True,
+    landscape_: Landscape = True,
     out: Annotated[Path | None, typer.Option(help="Folder. [default: thalweg-out/PROBLEM]")] = None,
     data_root: DataRoot = None,
     download: Download = False,
@@ -117,13 +121,8 @@ def compare(
 ) -> None:
     """Race optimizers on a problem: the same tuning for each, then fresh seeds, then a report."""
     with comparison.data_places(data_root, download=download):
-        opened = comparison.open_problem(problem, root=data_root, download=download)
-        if batch is not None:
-            size = int(batch) if batch.isdigit() else batch
-            opened = comparison.with_batches(opened, size)
-            out = out or Path("thalweg-out", f"{opened.name}-batch-{batch}")
         study = comparison.Study(
-            opened,
+            comparison.open_problem(problem, root=data_root, download=download, batch=batch),
             None if optimizers is None else parse_arms(optimizers),
             budget=_budget(steps, evaluations, seconds),
             trials=trials,
@@ -132,8 +131,9 @@ def compare(
             schedule=schedule,
             out=out,
         )
-        executor = LocalProcesses(workers)
-        summary = study.run(command=_command(), executor=executor, landscape=landscape_)
+        summary = study.run(
+            command=_command(), executor=LocalProcesses(workers), landscape=landscape_
+        )
     report = study.report()
     if json_:
         _print_json({**summary.to_dict(), "report": str(report), "folder": str(study.out)})

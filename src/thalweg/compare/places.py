@@ -53,13 +53,20 @@ def data_places(root: str | Path | None = None, *, download: bool = False) -> It
                 os.environ[name] = value
 
 
-def open_problem(given: str, *, root: str | Path | None = None, download: bool = False) -> Problem:
+def open_problem(
+    given: str,
+    *,
+    root: str | Path | None = None,
+    download: bool = False,
+    batch: str | None = None,
+) -> Problem:
     """The problem of a name, or of a Python file with a ``problem()``.
 
     Args:
         given: A name of the catalogue, or a path that ends in ``.py``.
         root: The folder of a built-in problem's data: looked for there and nowhere else.
         download: Whether data that are nowhere may be fetched.
+        batch: Samples a step, in digits, or ``"full"`` (:func:`with_batches`).
 
     Raises:
         ValueError: If there is no such problem, a folder is given for one that reads no files, or
@@ -70,6 +77,13 @@ def open_problem(given: str, *, root: str | Path | None = None, download: bool =
         >>> open_problem("booth").name
         'booth'
     """
+    problem = _opened(given, root, download)
+    if batch is None:
+        return problem
+    return with_batches(problem, int(batch) if batch.isdigit() else batch)
+
+
+def _opened(given: str, root: str | Path | None, download: bool) -> Problem:
     if given.endswith(".py"):
         return load_file(given)
     entry = catalogue().get(given)
@@ -93,7 +107,7 @@ def with_batches(problem: Problem, size: int | str) -> Problem:
             Newton) are made for.
 
     Returns:
-        The problem.
+        The problem, with the size in its name.
 
     Raises:
         ValueError: If it has no data, or the size is neither.
@@ -105,7 +119,7 @@ def with_batches(problem: Problem, size: int | str) -> Problem:
     if problem.data is None:
         raise bad_argument("compare", "batch", size, f"left out: {problem.name} has no data")
     if size == "full":
-        return dataclasses.replace(problem, batch_size=None)
+        return dataclasses.replace(problem, name=f"{problem.name}-full-batch", batch_size=None)
     if not isinstance(size, int) or not integer_from(1).contains(size):
         raise bad_argument("compare", "batch", size, "an integer >= 1, or 'full'")
-    return dataclasses.replace(problem, batch_size=size)
+    return dataclasses.replace(problem, name=f"{problem.name}-batch-{size}", batch_size=size)

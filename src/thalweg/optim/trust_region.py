@@ -73,8 +73,8 @@ class AbstractTrustRegion(AbstractDeterministic, ABC):
     looks for negative curvature.
 
     The first radius is the length of the first Newton step, negative eigenvalues flipped, cut to
-    quarters until the model agrees with f to a quarter of the gain: no number that has units is set in
-    advance, and the radius has no upper bound.
+    quarters until the model agrees with f to a quarter of the gain: no number that has units is set
+    in advance, and the radius has no upper bound.
     """
 
     needs: ClassVar[Needs] = Needs.CURVATURE
