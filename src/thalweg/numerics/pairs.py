@@ -84,7 +84,7 @@ class Pairs:
         along, across = found.double().cpu().numpy()[:, order]
         cross = np.array(self.cross)[np.ix_(order, order)]
         gram = np.array(self.gram)[np.ix_(order, order)]
-        first = solve_triangular(cross, along)
+        first: Any = solve_triangular(cross, along)
         inside = np.diag(cross) * first - gamma * (across - gram @ first)
         second = solve_triangular(cross, inside, trans=1)
         weights = np.empty((2, used))

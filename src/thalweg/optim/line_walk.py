@@ -152,7 +152,7 @@ def walk(
     if setting["line_search"] == "armijo":
         found, x, grad = _by_values(line, ground, slope, start, setting, asked)
     else:
-        options = {
+        options: dict[str, Any] = {
             "decrease": setting["decrease"],
             "curvature": setting["curvature"],
             "slack": slack(ground),
