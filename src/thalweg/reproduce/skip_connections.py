@@ -8,12 +8,10 @@ measured on it: near 0 the loss is convex in every direction of parameter space.
 
 from __future__ import annotations
 
-from typing import final
-
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from thalweg.landscape import Surface, plane, random_axes
@@ -21,11 +19,12 @@ from thalweg.objective import Objective
 from thalweg.problems.mnist5k import mnist5k_data
 from thalweg.report import landscapes
 from thalweg.reproduce.claims import Claim, Experiment, Outcome
+from thalweg.reproduce.shortcut_network import BLOCKS, WIDTH, network
 
 
 __all__ = ["EXPERIMENT"]
 
-BLOCKS, WIDTH, STEPS, RATE = 10, 8, 150, 0.1
+STEPS, RATE = 150, 0.1
 DRAWN, CURVED = 128, 48  # images under the plane and under the Hessian
 BECAUSE = (
     "This is one seed, 22 layers and 150 steps: without shortcuts the network is still far from a "
@@ -33,39 +32,6 @@ BECAUSE = (
     "little of it at 20."
 )
 LI = "Li, Xu, Taylor, Studer and Goldstein, 2018, sections 5 and 6"
-
-
-@final
-class _Block(nn.Module):
-    """Two convolutions of 3 by 3 with batch normalisation, and perhaps a shortcut around them."""
-
-    def __init__(self, shortcut: bool) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(WIDTH, WIDTH, 3, padding=1, bias=False)
-        self.first_norm = nn.BatchNorm2d(WIDTH)
-        self.second = nn.Conv2d(WIDTH, WIDTH, 3, padding=1, bias=False)
-        self.second_norm = nn.BatchNorm2d(WIDTH)
-        self.shortcut = shortcut
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features of the same shape."""
-        h = F.relu(self.first_norm(self.first(x)))
-        h = self.second_norm(self.second(h))
-        return F.relu(h + x) if self.shortcut else F.relu(h)
-
-
-def _network(shortcuts: bool) -> nn.Sequential:
-    """2 + 2 x blocks layers; the same start with and without shortcuts."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        stem = [nn.Conv2d(1, WIDTH, 3, 2, 1, bias=False), nn.BatchNorm2d(WIDTH), nn.ReLU()]
-        blocks = [_Block(shortcuts) for _ in range(BLOCKS)]
-        head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(WIDTH, 10)]
-        model = nn.Sequential(*stem, *blocks, *head)
-        for module in model.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    return model
 
 
 def _images() -> tuple[Tensor, Tensor]:
@@ -78,7 +44,7 @@ def _images() -> tuple[Tensor, Tensor]:
 def _measured(shortcuts: bool) -> tuple[Surface, Surface]:
     """The plane, and the convexity map on its inner half."""
     x, y = _images()
-    model = _network(shortcuts)
+    model = network(shortcuts)
     optimizer = torch.optim.SGD(model.parameters(), RATE, momentum=0.9, weight_decay=5e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
     generator = torch.Generator().manual_seed(0)
