@@ -17,8 +17,8 @@ from thalweg.minimization.result import Status
 from thalweg.minimization.run import Limits
 from thalweg.objective import Objective
 from thalweg.optim import GaussNewton, LevenbergMarquardt
+from thalweg.optim.dense_model import DenseModel
 from thalweg.optim.least_squares import AbstractLeastSquares
-from thalweg.optim.linear_models import DenseModel
 
 
 __all__ = ["FITS", "least_squares"]

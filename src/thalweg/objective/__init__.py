@@ -17,13 +17,14 @@ from thalweg.objective.losses import (
     AbstractOutputLoss,
     BinaryCrossEntropy,
     CrossEntropy,
+    HalfSquares,
     SquaredError,
     UnknownLoss,
     output_loss,
     per_sample,
 )
 from thalweg.objective.objective import FunctionObjective, Objective
-from thalweg.objective.residuals import HalfSquares, ResidualObjective
+from thalweg.objective.residuals import ResidualObjective
 
 
 __all__ = [

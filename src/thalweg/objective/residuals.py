@@ -7,54 +7,17 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, final
 
-import torch
 from torch import Tensor
 
 from thalweg.errors import bad_argument
 from thalweg.objective.closure import Closure
 from thalweg.objective.ledger import Ledger
-from thalweg.objective.losses.base import AbstractOutputLoss
+from thalweg.objective.losses.half_squares import HalfSquares, half_squares
 from thalweg.objective.program import FunctionProgram
 from thalweg.vectors import Vector
 
 
-__all__ = ["HalfSquares", "ResidualObjective", "ResidualProgram"]
-
-
-def _half_squares(outputs: Tensor, targets: Tensor | None) -> Tensor:
-    off = outputs if targets is None else outputs - targets
-    return 0.5 * off.square().sum()
-
-
-@final
-class HalfSquares(AbstractOutputLoss):
-    r"""Half the sum of squares, :math:`\tfrac12 \lVert r - y \rVert^2`; no targets are zeros.
-
-    As a negative log-likelihood of each entry it is a Gaussian around r of variance 1.
-
-    Example:
-        >>> HalfSquares()(torch.tensor([3.0, 4.0]), None).item()
-        12.5
-    """
-
-    def __init__(self) -> None:
-        super().__init__(_half_squares, "sum")
-
-    def count(self, outputs: Any, targets: Any) -> float:
-        """One: nothing is averaged."""
-        del outputs, targets
-        return 1.0
-
-    def _hessian_product(self, outputs: Tensor, targets: Any, vector: Tensor) -> Tensor:
-        del outputs, targets
-        return vector
-
-    def sample(
-        self, outputs: Tensor, targets: Any, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Targets drawn from the Gaussian around the residuals."""
-        del targets
-        return outputs.detach() + torch.empty_like(outputs).normal_(generator=generator)
+__all__ = ["ResidualObjective", "ResidualProgram"]
 
 
 @final
@@ -74,7 +37,7 @@ class ResidualProgram:
         return self._residuals
 
     def _half(self, x: Tensor) -> Tensor:
-        return _half_squares(self._checked(x), None)
+        return half_squares(self._checked(x), None)
 
     def _checked(self, x: Tensor) -> Tensor:
         found = self._residuals(x)
@@ -85,6 +48,11 @@ class ResidualProgram:
                 f"{shown!r}."
             )
         return found
+
+    @property
+    def origin(self) -> Callable[[Tensor], Tensor]:
+        """The function of residuals."""
+        return self._residuals
 
     def outputs(self, theta: Sequence[Tensor] | None) -> tuple[Tensor, None]:
         """The residuals, and no targets."""

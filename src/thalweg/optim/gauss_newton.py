@@ -11,10 +11,11 @@ from thalweg.errors import NON_NEGATIVE, Domain
 from thalweg.numerics.armijo import armijo
 from thalweg.numerics.damped_least_squares import DampedStep
 from thalweg.numerics.lanczos import inner
+from thalweg.optim.dense_model import DenseModel
 from thalweg.optim.least_squares import AbstractLeastSquares, Model
-from thalweg.optim.linear_models import DenseModel
 from thalweg.optim.metadata import Cost, Range, Reference
-from thalweg.optim.residual_ground import ResidualGround, View
+from thalweg.optim.residual_ground import ResidualGround
+from thalweg.optim.residual_view import View
 from thalweg.optim.seams import StepInfo
 
 

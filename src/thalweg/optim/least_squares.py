@@ -12,10 +12,13 @@ from thalweg.errors import POSITIVE, Domain, NonFiniteError, one_of
 from thalweg.numerics.robust import LOSSES
 from thalweg.objective import AbstractClosure
 from thalweg.objective.program import ModelProgram
+from thalweg.optim.dense_model import DenseModel
 from thalweg.optim.deterministic import AbstractDeterministic
-from thalweg.optim.linear_models import DenseModel, ProductModel, linear_model
+from thalweg.optim.linear_models import linear_model
 from thalweg.optim.metadata import Needs
-from thalweg.optim.residual_ground import ResidualGround, View
+from thalweg.optim.product_model import ProductModel
+from thalweg.optim.residual_ground import ResidualGround
+from thalweg.optim.residual_view import View
 from thalweg.optim.seams import StepInfo
 
 

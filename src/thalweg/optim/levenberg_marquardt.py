@@ -13,10 +13,11 @@ from thalweg.numerics.damped_least_squares import DampedStep
 from thalweg.numerics.damping import first_radius, nielsen
 from thalweg.numerics.lanczos import inner
 from thalweg.numerics.trust_region import shortened
+from thalweg.optim.dense_model import DenseModel
 from thalweg.optim.least_squares import AbstractLeastSquares, Model
-from thalweg.optim.linear_models import DenseModel
 from thalweg.optim.metadata import Cost, Range, Reference
-from thalweg.optim.residual_ground import ResidualGround, View
+from thalweg.optim.residual_ground import ResidualGround
+from thalweg.optim.residual_view import View
 from thalweg.optim.seams import StepInfo
 
 

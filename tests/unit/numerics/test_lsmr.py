@@ -9,7 +9,8 @@ import pytest
 import torch
 from scipy.sparse import linalg
 
-from thalweg.numerics.lsmr import lsmr, lsqr
+from thalweg.numerics.lsmr import lsmr
+from thalweg.numerics.lsqr import lsqr
 
 
 def matrix(m, n, condition=50.0):

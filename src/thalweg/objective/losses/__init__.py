@@ -9,6 +9,7 @@ concatenated data exactly.
 from thalweg.objective.losses.base import AbstractOutputLoss, Loss
 from thalweg.objective.losses.binary_cross_entropy import BinaryCrossEntropy
 from thalweg.objective.losses.cross_entropy import CrossEntropy
+from thalweg.objective.losses.half_squares import HalfSquares
 from thalweg.objective.losses.per_sample import per_sample
 from thalweg.objective.losses.recognise import output_loss
 from thalweg.objective.losses.squared_error import SquaredError
@@ -19,6 +20,7 @@ __all__ = [
     "AbstractOutputLoss",
     "BinaryCrossEntropy",
     "CrossEntropy",
+    "HalfSquares",
     "Loss",
     "SquaredError",
     "UnknownLoss",
