@@ -103,6 +103,7 @@ class ResidualObjective:
         TypeError: If ``fn`` is not callable.
 
     Example:
+        >>> import torch
         >>> x = torch.tensor([3.0, 4.0], requires_grad=True)
         >>> closure = ResidualObjective(lambda x: x - 1).closure(x)
         >>> closure.value().item(), closure.outputs()[0].tolist()
