@@ -169,11 +169,9 @@ def _drawn(
 
 def _steps(values: np.ndarray, first: float, last: float) -> tuple[np.ndarray, np.ndarray]:
     """Where the share rises and to what, from the left end of the axis to the right one."""
-    solved = np.sort(values[np.isfinite(values)])
-    shares = np.arange(1, len(solved) + 1) / max(len(values), 1)
-    start = share_within(values, first) if len(values) else 0.0
-    end = shares[-1] if len(shares) else 0.0
-    return np.concatenate([[first], solved, [last]]), np.concatenate([[start], shares, [end]])
+    later = np.unique(values[np.isfinite(values) & (values > first)])
+    corners = np.concatenate([[first], later, [last]])
+    return corners, np.array([share_within(values, x) if len(values) else 0.0 for x in corners])
 
 
 def _table(where: str, costs: Costs) -> dict[str, np.ndarray]:
