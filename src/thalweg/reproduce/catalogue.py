@@ -14,6 +14,7 @@ from thalweg.reproduce import (
     hessian_momentum,
     hessian_power,
     infrequent_features,
+    linear_path,
     lookahead,
     momentum_limit,
     polyak_averaging,
@@ -56,6 +57,7 @@ MODULES = (
     dinh_rescaling,
     projection_path,
     skip_connections,
+    linear_path,
 )
 
 
