@@ -31,11 +31,6 @@ class ResidualProgram:
         self.names = self._program.names
         self.loss_fn = HalfSquares()
 
-    @property
-    def origin(self) -> Callable[[Tensor], Tensor]:
-        """The function."""
-        return self._residuals
-
     def _half(self, x: Tensor) -> Tensor:
         return half_squares(self._checked(x), None)
 
