@@ -14,6 +14,7 @@ from thalweg.optim.averaging import WeightAveraging
 from thalweg.optim.base import AbstractOptimizer
 from thalweg.optim.bfgs import BFGS
 from thalweg.optim.catalogue import Entry, catalogue, create, resolve
+from thalweg.optim.conjugate_gradient import ConjugateGradient
 from thalweg.optim.delta_bar_delta import DeltaBarDelta
 from thalweg.optim.ekfac import EKFAC
 from thalweg.optim.first_order import AbstractFirstOrder
@@ -43,6 +44,7 @@ from thalweg.optim.sgd import SGD
 from thalweg.optim.shampoo import Shampoo
 from thalweg.optim.soap import SOAP
 from thalweg.optim.sophia import Sophia
+from thalweg.optim.spectral_projected_gradient import SpectralProjectedGradient
 from thalweg.optim.structured import AbstractStructured
 from thalweg.optim.trust_region_newton import TrustRegionNewton
 from thalweg.optim.trust_region_newton_cg import TrustRegionNewtonCG
@@ -68,6 +70,7 @@ __all__ = [
     "AdamW",
     "Adan",
     "Common",
+    "ConjugateGradient",
     "Cost",
     "CurvatureCommon",
     "DeltaBarDelta",
@@ -100,6 +103,7 @@ __all__ = [
     "Shampoo",
     "Slot",
     "Sophia",
+    "SpectralProjectedGradient",
     "StepInfo",
     "TrustRegionNewton",
     "TrustRegionNewtonCG",

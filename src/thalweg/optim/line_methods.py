@@ -28,13 +28,13 @@ from thalweg.optim.line_walk import (
 )
 from thalweg.optim.metadata import Cost, Range
 from thalweg.optim.seams import Group, StepInfo
+from thalweg.optim.stalling import note_progress, stalled
 
 
 __all__ = ["AbstractLineMethod", "Aim", "Move"]
 
-_UNITS = 4.0  # of rounding, relative to its terms, by which a slope must be below 0
 _BLIND = 6  # trials where f cannot show a difference
-_SHORTER = 0.9
+_UNITS = 4.0  # of rounding, relative to its terms, by which a slope must be below 0
 
 
 class Aim(NamedTuple):
@@ -129,7 +129,9 @@ class AbstractLineMethod(AbstractDeterministic, ABC):
         """Search along the direction; along the gradient where that fails."""
         aim, spent, restarted = path, 0, False
         if aim.slope == 0.0:
-            return StepInfo(0.0, outcome="stationary")
+            return StepInfo(0.0, True, outcome="stationary")
+        if stalled(self.memory, point):
+            return StepInfo(0.0, True, outcome="no progress")
         landing = self._walk(point, aim)
         if landing.found.alpha == 0.0 and not aim.steepest:
             self.forget()
@@ -144,8 +146,8 @@ class AbstractLineMethod(AbstractDeterministic, ABC):
         if landing.found.alpha == 0.0:
             outcome = "no progress" if landing.blind else "failed"
             return StepInfo(0.0, rejected=True, details=details, outcome=outcome)
-        outcome = self._arrive(point, aim, landing)
-        return StepInfo(landing.found.alpha, details=details, outcome=outcome)
+        self._arrive(point, aim, landing)
+        return StepInfo(landing.found.alpha, details=details)
 
     def _walk(self, ground: Ground, aim: Aim) -> Landing:
         asked = self.asked()
@@ -162,24 +164,13 @@ class AbstractLineMethod(AbstractDeterministic, ABC):
         start = known if known else first_length(ground, direction, slope)
         return Aim(direction, slope, start, True)
 
-    def _arrive(self, ground: Ground, aim: Aim, landing: Landing) -> str:
-        """Move there, learn, and say whether there was any progress that can be seen."""
+    def _arrive(self, ground: Ground, aim: Aim, landing: Landing) -> None:
+        """Move there, and learn."""
         before, gained = ground.grad, ground.fun - landing.found.value
-        slopes = abs(aim.slope), abs(landing.found.slope)
-        blind = landing.found.alpha * max(slopes) <= noise(ground)
         step, change = landing.x - ground.x, landing.grad - before
         move = Move(aim, landing.found.alpha, step, change, landing.grad, before, gained)
+        slopes = abs(aim.slope), abs(landing.found.slope)
+        blind = landing.found.alpha * max(slopes) <= noise(ground)
         ground.accept(landing.x, landing.found.value, landing.grad)
         self.learn(ground, move)
-        return "no progress" if self._stalls(landing.grad, blind) else "moved"
-
-    def _stalls(self, grad: Tensor, blind: bool) -> bool:
-        """Whether steps have long gained no more than rounding, in f and in the gradient."""
-        memory = self.memory
-        norm = math.sqrt(inner(grad, grad))
-        shortest = memory.get("shortest", math.inf)
-        if not blind or norm <= _SHORTER * shortest:
-            memory["shortest"], memory["stalled"] = norm if blind else math.inf, 0
-        else:
-            memory["stalled"] += 1
-        return memory["stalled"] >= 10 + min(40, grad.numel())
+        note_progress(self.memory, ground, blind)

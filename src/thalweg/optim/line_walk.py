@@ -162,8 +162,16 @@ def walk(
         search = _SEARCHES[setting["line_search"]]
         found = search(line, ground.fun, slope, start, Conditions(**options))
         x, grad = line.landed(found) if found.alpha else (ground.x, ground.grad)
-    blind = found.alpha == 0.0 and line.shortest * abs(slope) <= noise(ground)
+    blind = found.alpha == 0.0 and _unseen(ground, direction, slope, line.shortest)
     return Landing(found, x, grad, blind)
+
+
+def _unseen(ground: Ground, direction: Tensor, slope: float, alpha: float) -> bool:
+    """Whether a step is too short to show: in f, or in x itself."""
+    if alpha * abs(slope) <= noise(ground):
+        return True
+    eps = _NOISE * rounding(ground)
+    return bool((alpha * direction.abs() <= eps * ground.x.abs()).all())
 
 
 def _by_values(

@@ -122,7 +122,7 @@ class NonlinearCG(AbstractLineMethod):
             return None
         direction = memory["beta"] * last - grad
         slope = inner(direction, grad)
-        if not slope <= -_SUFFICIENT * inner(grad, grad):
+        if not (slope < 0 and slope <= -_SUFFICIENT * inner(grad, grad)):
             return None
         return direction, self._first(ground, slope)
 
