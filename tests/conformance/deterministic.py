@@ -15,6 +15,7 @@ from conformance.references import Options
 from thalweg.optim import (
     BFGS,
     LBFGS,
+    ConjugateGradient,
     GaussNewton,
     HessianFree,
     HessianFreeOptions,
@@ -25,6 +26,7 @@ from thalweg.optim import (
     NewtonLanczos,
     NonlinearCG,
     SaddleFreeNewton,
+    SpectralProjectedGradient,
     TrustRegionNewton,
     TrustRegionNewtonCG,
 )
@@ -59,8 +61,10 @@ class Searching:
 
 DETERMINISTIC: dict[str, Searching] = {
     "bfgs": Searching(BFGS),
+    "conjugate-gradient": Searching(ConjugateGradient, only="quadratic"),
     "lbfgs": Searching(LBFGS, {"memory": 3}),
     "nonlinear-cg": Searching(NonlinearCG, steps=120),
+    "spectral-projected-gradient": Searching(SpectralProjectedGradient, steps=120),
     "gauss-newton": Searching(GaussNewton, {"ridge": 1e-6}, only="outputs"),
     "levenberg-marquardt": Searching(LevenbergMarquardt, only="outputs"),
     "hessian-free": Searching(HessianFree, {"options": HessianFreeOptions(iterations=12)}),

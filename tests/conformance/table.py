@@ -564,6 +564,8 @@ BAD: dict[str, tuple[Any, ...]] = {
     "restart": (-1, 1.5, True, "n"),
     "powell": _NUMBERS,
     "damped": ("yes", 1, None),
+    "path": ("curve", None, 3),
+    "window": (0, -1, 1.5, None, True),
     "damping": (*_NUMBERS, 0.0),
     "levenberg-marquardt.damping": ("none", None, 1e-3),
     "geodesic": ("yes", 1, None),

@@ -1,7 +1,8 @@
-r"""Spectral projected gradients: bounds and other sets, with steps as long as the last one was good.
+"""Spectral projected gradients: for bounds and other sets, by the length that fitted last time.
 
-A step of the optimizer ends at a point lower than it began. The method itself lets the function rise
-now and then, which is what makes spectral steps fast; it does so between two points that are seen.
+A step of the optimizer ends at a lower point than it began. The method itself lets the function
+rise now and then, which is what makes spectral steps fast; it does so between two points that are
+seen.
 """
 
 from __future__ import annotations
