@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from scipy import optimize
@@ -129,11 +131,9 @@ def test_it_rises_between_two_steps_but_not_from_step_to_step():
         return value
 
     closure, optimizer = tw.Objective.of(watched).closure(x), SpectralProjectedGradient([x])
-    values = []
-    for _ in range(60):
-        values.append(float(optimizer.step(closure)))
-    assert all(b <= a for a, b in zip(values, values[1:], strict=False))
-    assert any(b > a for a, b in zip(seen, seen[1:], strict=False))
+    values = [float(optimizer.step(closure)) for _ in range(60)]
+    assert all(b <= a for a, b in itertools.pairwise(values))
+    assert any(b > a for a, b in itertools.pairwise(seen))
 
 
 def test_what_it_refuses():
