@@ -42,6 +42,7 @@ class Searching:
         steps: In which it gets within 1e-8 of the quadratic's minimum from any start.
         only: "any" function, "quadratic" ones, or "outputs": closures that know their residuals.
         scale_free: Whether a function times a number gives the same path.
+        alike: Options under which closures of ours and of torch's give the same path.
     """
 
     cls: type[Optimizer]
@@ -49,6 +50,7 @@ class Searching:
     steps: int = 60
     only: str = "any"
     scale_free: bool = True
+    alike: Options = field(default_factory=dict)
 
     def build(self, params: Any, **options: Any) -> Any:
         return self.cls(params, **{**self.settings, **options})
@@ -67,7 +69,11 @@ DETERMINISTIC: dict[str, Searching] = {
     "spectral-projected-gradient": Searching(SpectralProjectedGradient, steps=120),
     "gauss-newton": Searching(GaussNewton, {"ridge": 1e-6}, only="outputs"),
     "levenberg-marquardt": Searching(LevenbergMarquardt, only="outputs"),
-    "hessian-free": Searching(HessianFree, {"options": HessianFreeOptions(iterations=12)}),
+    "hessian-free": Searching(
+        HessianFree,
+        {"options": HessianFreeOptions(iterations=12)},
+        alike={"curvature": "hessian"},
+    ),
     "newton": Searching(Newton),
     "newton-cg": Searching(NewtonCG),
     "newton-lanczos": Searching(NewtonLanczos),

@@ -186,7 +186,7 @@ class TestConformance(TestCase):
 
                     optimizer.step(closure)
                 kept.append(params)
-            self.assertEqual(kept[0], kept[1], rtol=1e-15, atol=1e-15)
+            self.assertEqual(kept[0], kept[1], rtol=1e-12, atol=1e-13)  # products of another order
 
     @optims(EVERY, dtypes=[torch.complex64, torch.complex128])
     def test_complex(self, device, dtype, optim_info):
