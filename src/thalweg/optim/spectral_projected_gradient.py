@@ -181,21 +181,21 @@ class SpectralProjectedGradient(AbstractDeterministic):
 
     def _search(self, ground: Ground, here: _Stand, rate: float, level: float) -> Trial | None:
         """Back along the arc or the line until there is enough decrease below the level."""
-        setting, alpha, far = self.setting, 1.0, None
+        setting, alpha = self.setting, 1.0
+        x = far = self._nearest_to(here.x.sub(here.grad, alpha=rate), ground)
         for _ in range(setting["trials"]):
-            if far is None or setting["path"] == "arc":
-                gap = self._gap(here.x, here.grad, alpha * rate, ground)
-                far = gap if far is None else far
-            else:
-                gap = alpha * far
-            slope = inner(here.grad, gap)
+            slope = inner(here.grad, x - here.x)
             if not slope < 0.0:
                 return None
-            trial = ground.attempt(here.x + gap)
+            trial = ground.attempt(x)
             enough = trial.fun <= level + setting["decrease"] * slope + noise(ground)
             if enough and bool(trial.grad().isfinite().all()):
                 return trial
             alpha *= _shortened(trial.fun - here.fun, slope)
+            if setting["path"] == "arc":
+                x = self._nearest_to(here.x.sub(here.grad, alpha=alpha * rate), ground)
+            else:  # between two feasible points: lerp does not round beyond either
+                x = here.x.lerp(far, alpha)
         return None
 
     def _closer(self, ground: Ground, here: _Stand, start: _Stand, rate: float) -> bool:
@@ -208,15 +208,18 @@ class SpectralProjectedGradient(AbstractDeterministic):
     # ---- the set ----------------------------------------------------------------------------
     def _gap(self, x: Tensor, grad: Tensor, rate: float, ground: Ground) -> Tensor:
         """P(x - rate grad) - x, flat."""
-        aim = x.sub(grad, alpha=rate)
+        return self._nearest_to(x.sub(grad, alpha=rate), ground) - x
+
+    def _nearest_to(self, aim: Tensor, ground: Ground) -> Tensor:
+        """P(aim), flat: itself a feasible point, which x + (P(aim) - x) need not be in rounding."""
         if self.projection is None:
-            return aim - x
+            return aim
         sets = self._sets()
         owner = {id(p): i for i, group in enumerate(self.param_groups) for p in group["params"]}
         parts = []
         for p, part in zip(ground.params, ground.split(aim), strict=True):
-            parts.append(self._nearest(sets[owner[id(p)]], part).reshape(-1).to(x.dtype))
-        return torch.cat(parts) - x
+            parts.append(self._nearest(sets[owner[id(p)]], part).reshape(-1).to(aim.dtype))
+        return torch.cat(parts) if parts else aim
 
     def _nearest(self, project: Projection | None, part: Tensor) -> Tensor:
         if project is None or not part.numel():
