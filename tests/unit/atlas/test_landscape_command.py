@@ -247,7 +247,7 @@ def test_wrong_arguments_are_one_message_and_code_2(arguments, words, folder, ca
     message = " ".join(capsys.readouterr().err.split())
     assert ended.value.code == 2
     assert words in message
-    assert len(message) < 500
+    assert len(message) < 700
 
 
 def test_surfaces_draw_themselves():
