@@ -61,8 +61,8 @@ class MinimizeResult:
     Example:
         >>> import torch, thalweg as tw
         >>> result = tw.minimize(lambda x: ((x - 1) ** 2).sum(), torch.zeros(3), method="bfgs")
-        >>> result.success, result.nit
-        (True, 1)
+        >>> result.success, result.x.tolist()
+        (True, [1.0, 1.0, 1.0])
     """
 
     x: Any

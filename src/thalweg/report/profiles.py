@@ -171,7 +171,8 @@ def _steps(values: np.ndarray, first: float, last: float) -> tuple[np.ndarray, n
     """Where the share rises and to what, from the left end of the axis to the right one."""
     later = np.unique(values[np.isfinite(values) & (values > first)])
     corners = np.concatenate([[first], later, [last]])
-    return corners, np.array([share_within(values.tolist(), x) if len(values) else 0.0 for x in corners])
+    given = values.tolist()
+    return corners, np.array([share_within(given, x) if given else 0.0 for x in corners])
 
 
 def _table(where: str, costs: Costs) -> dict[str, np.ndarray]:

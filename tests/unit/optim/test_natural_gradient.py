@@ -203,7 +203,8 @@ def test_a_checkpoint_resumes_exactly(solver):
 
 def test_it_trains():
     model = network()
-    optimizer = NaturalGradient(model.parameters(), 1.0, radius=0.1)
+    # At its own rate and radius: with lr 1 and radius 0.1 the path is chaotic, and rounding decides.
+    optimizer = NaturalGradient(model.parameters())
     before = closure_of(model, 30).value()
     for _ in range(40):
         optimizer.step(closure_of(model, 30))
