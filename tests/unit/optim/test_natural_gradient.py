@@ -203,7 +203,7 @@ def test_a_checkpoint_resumes_exactly(solver):
 
 def test_it_trains():
     model = network()
-    # At its own rate and radius: with lr 1 and radius 0.1 the path is chaotic, and rounding decides.
+    # At its own rate: with lr 1 and radius 0.1 the path is chaotic, and rounding decides.
     optimizer = NaturalGradient(model.parameters())
     before = closure_of(model, 30).value()
     for _ in range(40):
