@@ -28,7 +28,6 @@ WRONG = [
     if option in argument_names(row.cls)
     for value in bad_values(name, option)
 ]
-EMPTY = not DETERMINISTIC
 EXACT = torch.linspace(1.0, 10.0, 6, dtype=torch.float64)
 
 
@@ -291,7 +290,6 @@ def test_empty_scalar_and_unused_parameters(name):
     assert not any("NaN" in str(s) for s in state_of(optimizer).values())
 
 
-@pytest.mark.skipif(EMPTY, reason="no method yet")
 @pytest.mark.parametrize("name", DETERMINISTIC)
 def test_needs_a_closure(name):
     optimizer = DETERMINISTIC[name].build([nn.Parameter(torch.ones(2))])
