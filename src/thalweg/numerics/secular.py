@@ -90,7 +90,7 @@ def secular(
     Example:
         >>> found = secular(np.array([-1.0, 2.0]), np.array([0.0, 3.0]), 2.0)
         >>> found.step.round(3).tolist(), found.multiplier, found.hard
-        ([1.732, -1.0], 1.0, True)
+        ([-1.732, -1.0], 1.0, True)
     """
     if not (radius > 0 and math.isfinite(radius)):
         raise bad_argument("secular", "radius", radius, "a finite number > 0")
