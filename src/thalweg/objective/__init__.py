@@ -24,12 +24,14 @@ from thalweg.objective.losses import (
     per_sample,
 )
 from thalweg.objective.objective import FunctionObjective, Objective
+from thalweg.objective.products import AbstractProducts
 from thalweg.objective.residuals import ResidualObjective
 
 
 __all__ = [
     "AbstractClosure",
     "AbstractOutputLoss",
+    "AbstractProducts",
     "Attempt",
     "BinaryCrossEntropy",
     "Closure",

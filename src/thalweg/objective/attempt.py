@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from thalweg.objective.closure import AbstractClosure, Closure
+from thalweg.objective.products import AbstractProducts, SummedProducts
 from thalweg.objective.still import leaves_of
 from thalweg.vectors import Vector
 
@@ -53,7 +54,7 @@ class Attempt:
         self._shares = [weight / total for _, _, weight in self._parts]
         terms = [loss.detach() * share for (_, loss, _), share in self._counted()]
         self.value: Tensor = torch.stack(terms).sum()
-        self._gradients: list[tuple[Tensor | None, ...]] = []
+        self._terms: list[tuple[AbstractProducts, float]] = []
 
     def gradient(self) -> Vector:
         """The gradient here; its graph is kept for products. To be called once."""
@@ -63,7 +64,7 @@ class Attempt:
                 parts = torch.autograd.grad(
                     loss, list(self._leaves), create_graph=True, allow_unused=True
                 )
-            self._gradients.append(parts)
+            self._terms.append((still.products_of(parts), share))
             for sum_, part in zip(total, parts, strict=True):
                 if part is not None:
                     sum_.add_(part.detach(), alpha=share)
@@ -71,10 +72,12 @@ class Attempt:
 
     def product(self, v: Vector) -> Vector:
         """The Hessian here times v; only after :meth:`gradient`."""
-        total = v.zeros_like()
-        for ((still, _, _), share), parts in zip(self._counted(), self._gradients, strict=True):
-            total.add_(still.products_of(parts)(v), alpha=share)
-        return total
+        return self.products(v)
+
+    @property
+    def products(self) -> AbstractProducts:
+        """Products with the Hessian here; only after :meth:`gradient`."""
+        return SummedProducts(self._terms)
 
     def _counted(self) -> list[tuple[tuple[Closure, Tensor, float], float]]:
         """The batches in which something counts."""

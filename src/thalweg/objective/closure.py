@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Self, final
 
 import torch
@@ -12,14 +12,13 @@ from torch import Tensor
 from thalweg.objective.graph import refuse_once_only
 from thalweg.objective.ledger import Ledger
 from thalweg.objective.losses import AbstractOutputLoss
+from thalweg.objective.products import AbstractProducts, GradientProducts, SummedProducts
 from thalweg.objective.program import Program
 from thalweg.objective.still import leaves_of
 from thalweg.vectors import Vector
 
 
-__all__ = ["AbstractClosure", "Closure", "Products", "Risk"]
-
-Products = Callable[[Vector], Vector]
+__all__ = ["AbstractClosure", "Closure", "Risk"]
 
 
 class AbstractClosure(ABC):
@@ -64,7 +63,7 @@ class AbstractClosure(ABC):
         """The loss and its gradient at ``theta``; ``.grad`` is left alone."""
 
     @abstractmethod
-    def with_products(self) -> tuple[Tensor, Products]:
+    def with_products(self) -> tuple[Tensor, AbstractProducts]:
         """Do what a call does, and keep what is needed for products with the Hessian.
 
         The graph is kept until the products are dropped; nothing may move the parameters before.
@@ -151,7 +150,7 @@ class Closure(AbstractClosure):
                 (loss * weight).backward()
         return loss.detach(), weight
 
-    def with_products(self) -> tuple[Tensor, Products]:
+    def with_products(self) -> tuple[Tensor, AbstractProducts]:
         """Do what a call does, and keep what is needed for products with the Hessian."""
         loss, gradient, _ = self.with_gradient()
         for p, g in zip(self.params, gradient, strict=True):
@@ -173,25 +172,9 @@ class Closure(AbstractClosure):
             gradient = torch.autograd.grad(loss, leaves, create_graph=True, allow_unused=True)
         return loss.detach(), gradient, weight
 
-    def products_of(self, gradient: Sequence[Tensor | None]) -> Products:
+    def products_of(self, gradient: Sequence[Tensor | None]) -> GradientProducts:
         """Products with the Hessian through a gradient that has a graph."""
-        leaves = list(self.params)
-        moving = [(i, g) for i, g in enumerate(gradient) if g is not None and g.requires_grad]
-
-        def product(v: Vector) -> Vector:
-            if not moving:
-                return v.zeros_like()
-            with self.ledger.charge(product=1):
-                parts = torch.autograd.grad(
-                    [g for _, g in moving],
-                    leaves,
-                    [v[i] for i, _ in moving],
-                    retain_graph=True,
-                    materialize_grads=True,
-                )
-            return Vector(parts)
-
-        return product
+        return GradientProducts(gradient, self.params, self.ledger)
 
     def value(self, theta: Vector | Tensor | None = None) -> Tensor:
         """The loss at ``theta`` (default: the live parameters); a 0-dim tensor, no graph."""
@@ -294,7 +277,7 @@ class Risk(AbstractClosure):
         Vector(p.grad for p in self.params if p.grad is not None).div_(total)
         return value
 
-    def with_products(self) -> tuple[Tensor, Products]:
+    def with_products(self) -> tuple[Tensor, AbstractProducts]:
         """Do what a call does, and keep what is needed for products with the Hessian."""
         looks = [c.with_gradient() for c in self.closures]
         value, total = self._mean([(loss, weight) for loss, _, weight in looks])
@@ -308,14 +291,8 @@ class Risk(AbstractClosure):
                 total_gradient.add_(part.detach(), alpha=share)
             p.grad = total_gradient if used else None
 
-        def product(v: Vector) -> Vector:
-            total_product = v.zeros_like()
-            for within, share in zip(made, shares, strict=True):
-                if share > 0:
-                    total_product.add_(within(v), alpha=share)
-            return total_product
-
-        return value, product
+        terms = [(within, share) for within, share in zip(made, shares, strict=True) if share > 0]
+        return value, SummedProducts(terms)
 
     def value(self, theta: Vector | Tensor | None = None) -> Tensor:
         """The loss at ``theta`` (default: the live parameters); a 0-dim tensor, no graph."""

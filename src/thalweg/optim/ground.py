@@ -16,6 +16,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from thalweg.optim.products import Guarded
 from thalweg.optim.sight import Counts, Sight, Trial, sight_of, write
 from thalweg.vectors import Vector
 
@@ -104,11 +105,20 @@ class Ground:
         return self._join(self._product(Vector(self.split(v))))
 
     def hessian(self) -> Tensor:
-        """The dense Hessian at the standing point, symmetrised, by n products."""
-        eye = torch.eye(self.x.numel(), dtype=self.x.dtype, device=self.x.device)
-        if not len(eye):
+        """The dense Hessian at the standing point, symmetrised, by n products.
+
+        They are taken many in one pass where the closure is ours and torch can do that.
+        """
+        n = self.x.numel()
+        eye = torch.eye(n, dtype=self.x.dtype, device=self.x.device)
+        if not n:
             return eye
-        columns = torch.stack([self.product(row) for row in eye])
+        if isinstance(self._product, Guarded):
+            self.counts.nhvp += n
+            parts = self._product.many(Vector(self.split(eye, n)))
+            columns = torch.cat([part.reshape(n, -1).to(self._dtype) for part in parts], 1)
+        else:
+            columns = torch.stack([self.product(row) for row in eye])
         return (columns + columns.T) / 2
 
     def attempt(self, x: Tensor) -> Trial:
@@ -161,11 +171,13 @@ class Ground:
         )
         return self._known and closure is self.closure and same
 
-    def split(self, x: Tensor) -> list[Tensor]:
-        """A flat vector as parts of the parameters' shapes and types."""
-        pieces = x.split([p.numel() for p in self.params])
+    def split(self, x: Tensor, count: int | None = None) -> list[Tensor]:
+        """A flat vector as parts of the parameters' shapes and types; or ``count`` rows of them."""
+        more = () if count is None else (count,)
+        pieces = x.split([p.numel() for p in self.params], -1)
         return [
-            piece.view(p.shape).to(p.dtype) for piece, p in zip(pieces, self.params, strict=True)
+            piece.reshape((*more, *p.shape)).to(p.dtype)
+            for piece, p in zip(pieces, self.params, strict=True)
         ]
 
     def _join(self, parts: Sequence[Tensor] | Vector) -> Tensor:

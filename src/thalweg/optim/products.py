@@ -22,11 +22,11 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from thalweg.objective import AbstractClosure
+from thalweg.objective import AbstractClosure, AbstractProducts
 from thalweg.vectors import Vector
 
 
-__all__ = ["CurvatureFallbackWarning", "Look", "guarded", "look"]
+__all__ = ["CurvatureFallbackWarning", "Guarded", "Look", "look"]
 
 Closure = Callable[[], Any]
 Caller = Callable[[Closure], Any]
@@ -99,7 +99,7 @@ def look(
 
 def _exact(name: str, closure: AbstractClosure, params: Sequence[Tensor], call: Caller) -> Look:
     """By double backward; by differences where a layer turns out to have no second derivative."""
-    made: list[Callable[[Vector], Vector]] = []
+    made: list[AbstractProducts] = []
 
     def evaluate() -> Tensor:
         loss, products = closure.with_products()
@@ -112,7 +112,7 @@ def _exact(name: str, closure: AbstractClosure, params: Sequence[Tensor], call: 
         _refuse_unless_missing(name, error)
         loss = call(closure)
     if made:
-        return Look(loss, guarded(name, closure, params, made[0]), True)
+        return Look(loss, Guarded(name, closure, params, lambda: made[0]), True)
     return Look(loss, _Restricted(closure, params).differences, False)
 
 
@@ -124,20 +124,26 @@ class _Restricted:
         self._closure = closure
         place = {id(p): i for i, p in enumerate(closure.params)}
         self._where = [place.get(id(p)) for p in params]
+        self._params = list(params)
 
-    def whole(self, v: Vector) -> Vector:
-        """V with zeros for the parameters that the optimizer does not hold."""
+    def whole(self, v: Vector, count: int | None = None) -> Vector:
+        """V with zeros for the parameters that the optimizer does not hold; ``count`` of them."""
         if self._where == list(range(len(self._closure.params))):
             return v
-        parts = [torch.zeros_like(p) for p in self._closure.params]
+        more = () if count is None else (count,)
+        parts = [p.new_zeros((*more, *p.shape)) for p in self._closure.params]
         for i, part in zip(self._where, v, strict=True):
             if i is not None:
                 parts[i] = part
         return Vector(parts)
 
-    def only(self, product: Vector) -> Vector:
+    def only(self, product: Vector, count: int | None = None) -> Vector:
         """The optimizer's part of a product; zeros where the closure has no such parameter."""
-        return Vector(product[i] if i is not None else torch.zeros(()) for i in self._where)
+        more = () if count is None else (count,)
+        return Vector(
+            p.new_zeros((*more, *p.shape)) if i is None else product[i]
+            for i, p in zip(self._where, self._params, strict=True)
+        )
 
     def differences(self, v: Vector) -> Vector:
         """Central differences of gradients, at points that the model never sees."""
@@ -158,36 +164,50 @@ class _Restricted:
         return self.only((ahead - _gradient(self._closure.params)).div_(step))
 
 
-def guarded(
-    name: str,
-    closure: AbstractClosure,
-    params: Sequence[Tensor],
-    product: Callable[[Vector], Vector],
-) -> Callable[[Vector], Vector]:
-    """Products over the optimizer's parameters, by differences where a second derivative lacks.
+@final
+class Guarded:
+    """Products over an optimizer's parameters, by differences where a second derivative lacks.
 
     Args:
         name: The method, for the warning.
         closure: Ours.
-        params: The parameters over which products are taken.
-        product: v -> H v over the closure's parameters.
-
-    Returns:
-        v -> H v over ``params``; the live parameters are to stand where ``product`` does.
+        params: The parameters over which products are taken; where those are found to be
+            differences, the live ones are to stand where ``products`` do.
+        products: Gives v -> H v over the closure's parameters.
     """
-    within, missing = _Restricted(closure, params), False
 
-    def restricted(v: Vector) -> Vector:
-        nonlocal missing
-        if not missing:
+    def __init__(
+        self,
+        name: str,
+        closure: AbstractClosure,
+        params: Sequence[Tensor],
+        products: Callable[[], AbstractProducts],
+    ) -> None:
+        self._name, self._products = name, products
+        self._within, self._missing = _Restricted(closure, params), False
+
+    def __call__(self, v: Vector) -> Vector:
+        """H v."""
+        if not self._missing:
             try:
-                return within.only(product(within.whole(v)))
+                return self._within.only(self._products()(self._within.whole(v)))
             except (RuntimeError, NotImplementedError) as error:
-                _refuse_unless_missing(name, error)
-                missing = True
-        return within.differences(v)
+                _refuse_unless_missing(self._name, error)
+                self._missing = True
+        return self._within.differences(v)
 
-    return restricted
+    def many(self, rows: Vector) -> Vector:
+        """H v for several v, in parts with one more dimension in front."""
+        if not self._missing:
+            try:
+                count = len(rows[0])
+                whole = self._within.whole(rows, count)
+                return self._within.only(self._products().many(whole), count)
+            except (RuntimeError, NotImplementedError) as error:
+                _refuse_unless_missing(self._name, error)
+                self._missing = True
+        single = [self._within.differences(Vector(v)) for v in zip(*rows, strict=True)]
+        return Vector([torch.stack(parts) for parts in zip(*single, strict=True)])
 
 
 def _gradient(params: Sequence[Tensor]) -> Vector:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from thalweg.objective import AbstractClosure, Attempt
-from thalweg.optim.products import guarded
+from thalweg.optim.products import Guarded
 from thalweg.vectors import Vector
 
 
@@ -104,7 +104,7 @@ class _Pure:
         if any(p.dtype in _REDUCED for p in self._params):  # products are taken in float32
             return Tried(self.value(parts), lambda: self.value_and_grad(parts)[1], None)
         point = Attempt(self._closure, self._theta(parts))
-        product = guarded(name, self._closure, self._params, point.product)
+        product = Guarded(name, self._closure, self._params, lambda: point.products)
         return Tried(float(point.value), lambda: self._mine(point.gradient(), parts), product)
 
     def _mine(self, grads: Vector, parts: Sequence[Tensor]) -> Sequence[Tensor]:
