@@ -98,9 +98,13 @@ class GradientProducts(AbstractProducts):
     def _pass(self, rows: list[Tensor]) -> Sequence[Tensor]:
         if self._batched and len(rows[0]) > 1:
             try:
-                return self._back(rows, batched=True)
+                parts = self._back(rows, batched=True)
             except _FAILURES:  # what is truly wrong is wrong for a single vector too
                 self._batched = False
+            else:  # torch fills in zeros of the leaf's own shape for one that is not used
+                every = zip(parts, self._leaves, strict=True)
+                count = len(rows[0])
+                return [p.expand(count, *p.shape) if p.ndim == q.ndim else p for p, q in every]
         single = [self._back(list(row)) for row in zip(*rows, strict=True)]
         return [torch.stack(parts) for parts in zip(*single, strict=True)]
 

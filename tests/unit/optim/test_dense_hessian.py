@@ -165,6 +165,21 @@ def test_of_a_part_of_the_parameters_and_of_one_that_the_loss_has_not():
     assert not hessian[8:11].any()
 
 
+@pytest.mark.parametrize("shape", [(), (3,), (0, 2)], ids=str)
+@pytest.mark.parametrize("kind", ["tanh", "no batching rule"])
+@pytest.mark.parametrize("memory", [2**27, 2**13])
+def test_a_parameter_that_the_loss_does_not_use_has_a_zero_row(shape, kind, memory, monkeypatch):
+    monkeypatch.setattr(passes, "_MEMORY", memory)
+    model, x, y = network(kind)
+    model.register_parameter("unused", nn.Parameter(torch.ones(shape, dtype=torch.float64)))
+    closure = tw.Objective(model, nn.functional.mse_loss).closure(x, y)
+    ground = standing(closure, [model.unused, *model[0].parameters()])
+    hessian, n = ground.hessian(), model.unused.numel()
+    assert not hessian[:n].any()
+    assert hessian[n:, n:].any()
+    torch.testing.assert_close(hessian, one_by_one(ground), rtol=1e-13, atol=1e-14)
+
+
 def test_where_a_second_derivative_lacks_each_column_is_a_difference(monkeypatch):
     monkeypatch.setattr(products, "_SAID", set())
     model, x, y = network("tanh")
