@@ -23,7 +23,7 @@ from torch import Tensor
 from thalweg.vectors import Vector
 
 
-__all__ = ["PRECISIONS", "DiskRows", "MemoryRows", "Recording", "Row", "Rows"]
+__all__ = ["PRECISIONS", "DiskRows", "MemoryRows", "ReadRows", "Recording", "Row", "Rows"]
 
 PRECISIONS: Final = {
     torch.float32: "<f4",
@@ -37,12 +37,16 @@ _MAGIC = b"thalweg trajectory 1\n"
 Row = tuple[int, float, Tensor]
 
 
-class Rows(Protocol):
-    """Where points are kept, in the order of their steps."""
+class ReadRows(Protocol):
+    """Points in the order of their steps, to read."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Row: ...
+
+
+class Rows(ReadRows, Protocol):
+    """Where points are kept, in the order of their steps."""
 
     def append(self, step: int, loss: float, point: Tensor) -> None:
         """Add a point at the end."""
@@ -182,7 +186,7 @@ class Recording:
         [[tensor([1., 2.]), tensor(3.)]]
     """
 
-    rows: Rows
+    rows: ReadRows
     shapes: Sequence[tuple[int, ...]]
     names: Sequence[str] = ()
 

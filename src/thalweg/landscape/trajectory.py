@@ -15,7 +15,14 @@ from torch.optim import Optimizer
 
 from thalweg.curvature.training_state import undisturbed
 from thalweg.errors import bad_argument, integer_from
-from thalweg.landscape.recording import PRECISIONS, DiskRows, MemoryRows, Recording, Rows
+from thalweg.landscape.recording import (
+    PRECISIONS,
+    DiskRows,
+    MemoryRows,
+    ReadRows,
+    Recording,
+    Rows,
+)
 from thalweg.objective import AbstractClosure, Objective
 from thalweg.vectors import Vector
 
@@ -133,7 +140,7 @@ class Trajectory:
     @property
     def recording(self) -> Recording:
         """What has been recorded, and the point where the parameters are now as the last."""
-        rows: Rows = self._rows
+        rows: ReadRows = self._rows
         if rows[-1][0] < self._steps:
             rows = _Extended(rows, (self._steps, self._loss_here(), self._here()))
         return Recording(rows, [tuple(p.shape) for p in self._params], self.names)
@@ -211,7 +218,7 @@ class Trajectory:
 class _Extended:
     """Rows and one more."""
 
-    def __init__(self, rows: Rows, last: tuple[int, float, Tensor]) -> None:
+    def __init__(self, rows: ReadRows, last: tuple[int, float, Tensor]) -> None:
         self._rows, self._last = rows, last
 
     def __len__(self) -> int:
@@ -220,12 +227,6 @@ class _Extended:
     def __getitem__(self, index: int) -> tuple[int, float, Tensor]:
         index = range(len(self))[index]
         return self._last if index == len(self._rows) else self._rows[index]
-
-    def append(self, step: int, loss: float, point: Tensor) -> None:
-        raise NotImplementedError
-
-    def keep(self, indices: Any) -> None:
-        raise NotImplementedError
 
 
 def _parameters(source: Any) -> tuple[list[str], list[Tensor]]:
