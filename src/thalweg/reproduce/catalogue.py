@@ -16,6 +16,7 @@ from thalweg.reproduce import (
     infrequent_features,
     linear_path,
     lookahead,
+    mode_connectivity,
     momentum_limit,
     polyak_averaging,
     projection_path,
@@ -58,6 +59,7 @@ MODULES = (
     projection_path,
     skip_connections,
     linear_path,
+    mode_connectivity,
 )
 
 

@@ -7,7 +7,13 @@ import pytest
 from thalweg.reproduce import dinh_rescaling, experiments
 
 
-NAMES = ["dinh-rescaling", "projection-is-not-the-path", "skip-connections"]
+NAMES = [
+    "dinh-rescaling",
+    "projection-is-not-the-path",
+    "skip-connections",
+    "linear-path",
+    "mode-connectivity",
+]
 
 
 def test_they_are_in_the_book():
