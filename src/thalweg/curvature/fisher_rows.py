@@ -14,7 +14,7 @@ from thalweg.objective import AbstractClosure, Closure
 from thalweg.objective.rows import rows_of
 
 
-__all__ = ["fisher_rows"]
+__all__ = ["fisher_rows", "solve_with_rows"]
 
 _FAILURES = (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError)
 
@@ -53,6 +53,26 @@ def fisher_rows(
     parts = [rows * (w / total) ** 0.5 for rows, w in zip(made, weights, strict=True)]
     joined = torch.cat(parts)
     return joined if len(joined) <= most else None
+
+
+def solve_with_rows(rows: Tensor, g: Tensor, damping: Tensor) -> Tensor:
+    r"""(D + R'R)^-1 g with a diagonal D, by Woodbury's identity in float64.
+
+    Args:
+        rows: R, fewer rows than columns.
+        g: The right-hand side, flat.
+        damping: The diagonal of D, > 0.
+
+    Example:
+        >>> solve_with_rows(torch.tensor([[1.0, 0.0]]), torch.ones(2), torch.ones(2)).tolist()
+        [0.5, 1.0]
+    """
+    r, g64, inverse = rows.double(), g.double(), damping.double().reciprocal()
+    scaled = r * inverse
+    small = scaled @ r.T
+    small.diagonal().add_(1.0)
+    weights = torch.linalg.solve(small, scaled @ g64)
+    return (g64 * inverse - scaled.T @ weights).to(g)
 
 
 def _batch_rows(

@@ -12,9 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thalweg.curvature.outputs import tangents_of
-from thalweg.objective import AbstractClosure, Closure
-from thalweg.objective.rows import row_count, rows_of
+from thalweg.objective import AbstractClosure
+from thalweg.optim.output_metric import gauss_newton, inner_product
 from thalweg.optim.seams import Group
 
 
@@ -24,8 +23,6 @@ _EVERY = 5  # steps between two adaptations
 _FACTOR = (19 / 20) ** _EVERY
 _REFUSED = 4.0  # times the damping, where a step is refused
 _LEAST, _MOST = 1e-8, 1e8
-
-Direction = dict[int, Tensor]  # by the identity of a parameter, or by its place
 
 
 def quadratic_step(
@@ -58,10 +55,10 @@ def quadratic_step(
     if old:
         basis.append(old)
     gradient = {id(p): p.grad for p in kept if p.grad is not None}
-    gauss = _gauss_newton(closure, basis, group["share"], found)
-    lengths = gauss.new_tensor([[_inner(a, b) for b in basis] for a in basis])
+    gauss = gauss_newton(closure, basis, group["share"], found)
+    lengths = gauss.new_tensor([[inner_product(a, b) for b in basis] for a in basis])
     curvature = gauss + group["damping"] * lengths
-    slope = gauss.new_tensor([_inner(gradient, a) for a in basis])
+    slope = gauss.new_tensor([inner_product(gradient, a) for a in basis])
     if group["quadratic_model"]:
         solution = torch.linalg.lstsq(curvature, -slope[:, None], driver="gelsd").solution[:, 0]
         c = _shortened(solution, curvature, group)
@@ -70,52 +67,6 @@ def quadratic_step(
     undamped = float(slope @ c + 0.5 * c @ gauss @ c)
     rate, momentum = float(c[0]), float(c[1]) if len(c) > 1 else 0.0
     return rate, momentum, {"model": undamped, "rate": rate, "momentum": momentum}
-
-
-def _gauss_newton(
-    closure: AbstractClosure, basis: list[Direction], share: float, found: dict[str, str]
-) -> Tensor:
-    """The Gauss-Newton matrix between the directions, from a share of each batch's samples."""
-    still = closure.still(borrow=True)
-    # The still closure's parameters are the live ones, or share their memory: by their places.
-    places = {id(p): i for i, p in enumerate(closure.params)}
-    columns = [{places[key]: part for key, part in v.items()} for v in basis]
-    total, weight = torch.zeros(len(basis), len(basis), dtype=torch.float64), 0.0
-    for batch in still.batches:
-        part = _some_samples(batch, share)
-        leaves = list(part.params)
-        tangents, targets, loss = tangents_of(part, leaves, None, found)
-        with batch.ledger.charge(forward=1, product=len(basis)):
-            pushed = [
-                tangents.forward(
-                    [v.get(i, torch.zeros_like(p)).detach() for i, p in enumerate(leaves)],
-                    record=False,
-                )
-                for v in columns
-            ]
-            bent = [loss.hessian_product(tangents.outputs.detach(), targets, t) for t in pushed]
-        made = torch.stack([torch.stack([(t * b).sum(dtype=torch.float64) for b in bent])
-                            for t in pushed]).cpu()  # fmt: skip
-        count = 1.0 if still.summed else loss.count(tangents.outputs.detach(), targets)
-        whole = 1.0 / share if still.summed else 1.0
-        total += count * whole * made
-        weight += count
-    return total if still.summed else total / weight
-
-
-def _some_samples(batch: Closure, share: float) -> Closure:
-    """The first samples of a batch."""
-    program: Any = batch.program
-    if share >= 1.0:
-        return batch
-    rows = row_count(program.batch)
-    taken = max(1, round(share * rows))
-    return Closure(program.bound(rows_of(program.batch, slice(0, taken))), batch.ledger)
-
-
-def _inner(a: Direction, b: Direction) -> float:
-    parts = [(part * b[key]).sum(dtype=torch.float64) for key, part in a.items() if key in b]
-    return float(torch.stack(parts).sum()) if parts else 0.0
 
 
 def _shortened(c: Tensor, curvature: Tensor, group: Group) -> Tensor:
