@@ -10,7 +10,7 @@ factor :math:`((\kappa - 1) / (\kappa + 1))^2` in f.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -39,6 +39,7 @@ AKAIKE = "Kantorovich 1948; Akaike 1959: the bound is met from (kappa, 1)"
 Method = Callable[[list[Tensor]], Any]
 
 
+@final
 class Quadratic:
     """A quadratic, zero at its minimum, which is all ones.
 
