@@ -88,7 +88,9 @@ def test_autoneb_puts_images_where_they_are_missing():
     assert len(found.route.anchors) > 5
     for other, _ in (MINIMA["between"], SADDLES["low"]):
         assert near(found, other) < 0.08
-    few = connect(mueller_brown, A, B, AutoNEB(images=3, threshold=0.9), points=5)
+    few = connect(
+        mueller_brown, A, B, AutoNEB(images=3, cycles=((9, 0.1),) * 2, threshold=0.9), points=5
+    )
     assert len(few.route.anchors) == 5
 
 
@@ -119,7 +121,7 @@ def test_curves_come_to_the_least_mean_loss(kind, bends):
         x, y = sum(c[:, None] * w for c, w in zip(basis, anchors, strict=True)).T
         return float(weights @ ((np.hypot(x, y) - 1) ** 2 + 0.1 * y**2)) / 2
 
-    found = connect(ring, *ends, Curve(kind, bends, steps=800, lr=0.1), points=31)
+    found = connect(ring, *ends, Curve(kind, bends, steps=500, lr=0.1), points=31)
     fitted = found.route.anchors[1:-1].numpy().ravel()
     best = minimize(mean, fitted).fun
     assert mean(fitted) == pytest.approx(best, rel=0.02)
@@ -225,13 +227,13 @@ def test_a_curve_goes_round_the_hump_of_two_networks():
     x, y = (torch.cat(parts) for parts in zip(*loader, strict=True))
     for model in (a, b):
         optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
-        for _ in range(60):
+        for _ in range(40):
             optimizer.zero_grad()
             F.cross_entropy(model.train()(x), y).backward()
             optimizer.step()
         model.eval()
     found = connect(
-        Objective(a, F.cross_entropy), a, b, Curve(steps=150, lr=0.05), loader=loader, points=9
+        Objective(a, F.cross_entropy), a, b, Curve(steps=80, lr=0.08), loader=loader, points=9
     )
     assert found.barrier() < 0.7 * found.straight.barrier()
     assert found.line.meta["recalibrated"]

@@ -23,6 +23,12 @@ def surface():
     return valley(21, 17)
 
 
+@pytest.fixture(scope="module")
+def whole(surface):
+    """The figure with everything in it, drawn once; a test that reads it leaves it as it is."""
+    return landscapes.plane(surface)
+
+
 def legend_of(figure):
     held = figure.legends or [ax.get_legend() for ax in figure.axes if ax.get_legend()]
     return [text.get_text() for text in held[0].get_texts()]
@@ -99,21 +105,19 @@ def test_rows_are_y_and_columns_are_x():
     assert bands[-2].contains_point((0.9, 0.98))
 
 
-def test_paths_are_where_they_are_with_start_and_end(surface):
-    figure = landscapes.plane(surface)
-    ax = figure.axes[0]
+def test_paths_are_where_they_are_with_start_and_end(surface, whole):
+    ax = whole.axes[0]
     lines = {line.get_label(): line for line in ax.lines}
     for path in surface.paths:
         np.testing.assert_allclose(lines[path.name].get_xydata(), path.xy)
         assert lines[path.name].get_color() == style.series(path.name).colour
-    assert legend_of(figure) == ["sgd", "adam", "start", "end"]
+    assert legend_of(whole) == ["sgd", "adam", "start", "end"]
     rings = [x for x in ax.lines if x.get_marker() == "o" and x.get_markersize() == 6.5]
     np.testing.assert_allclose(rings[0].get_xydata(), surface.paths[0].xy[:1])
 
 
-def test_strips_show_the_residual_and_both_losses(surface):
-    figure = landscapes.plane(surface)
-    above, off, losses = figure.axes[:3]
+def test_strips_show_the_residual_and_both_losses(surface, whole):
+    _, off, losses = whole.axes[:3]
     for line, path in zip(off.lines, surface.paths, strict=True):
         np.testing.assert_allclose(line.get_xydata(), np.column_stack([path.steps, path.residual]))
     assert "‖d − Pd‖ / ‖d‖" in off.get_ylabel()
@@ -127,7 +131,6 @@ def test_strips_show_the_residual_and_both_losses(surface):
         "in the picture",
     ]
     assert len(landscapes.plane(surface, strip=False).axes) == 1
-    assert above is figure.axes[0]
 
 
 def test_aspect_is_equal_where_it_fits_or_is_asked_for(surface):
@@ -149,7 +152,7 @@ def test_figures_take_axes_and_leave_global_settings(surface):
     space = Figure().add_subplot(projection="3d")
     assert landscapes.relief(surface, ax=space) is canvas.root(space)
     for kind in ("svg", "pdf"):
-        assert canvas.render(figure, kind)
+        assert canvas.render(landscapes.profile(line), kind)
     assert dict(matplotlib.rcParams) == before
 
 
@@ -274,7 +277,7 @@ def test_spectra_count_the_eigenvalues_of_each_step():
         landscapes.spectra({})
 
 
-def test_text_stays_text_in_svg(surface):
-    drawing = canvas.render(landscapes.plane(surface), "svg").decode()
+def test_text_stays_text_in_svg(whole):
+    drawing = canvas.render(whole, "svg").decode()
     assert "first component (71%)</text>" in drawing
     assert "in the picture</text>" in drawing
