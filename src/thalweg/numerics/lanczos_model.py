@@ -74,7 +74,14 @@ class LanczosModel:
         self.norm = math.sqrt(inner(gradient, gradient))
         start = gradient.unsqueeze(1) / self.norm if self.norm > 0 else self._probes.draw(1)
         most = min(gradient.numel(), 100 if size is None else size)
-        self.space = KrylovSpace(product, start, most, "LanczosModel")
+        self._seen = gradient != 0  # nothing else moves, though random directions go there
+
+        def seeing(v: Tensor) -> Tensor:
+            image = product(v)
+            self._seen |= image != 0
+            return image
+
+        self.space = KrylovSpace(seeing, start, most, "LanczosModel")
         self._explored = 0
         self._rounding = ROUNDING * torch.finfo(gradient.dtype).eps
 
@@ -159,6 +166,21 @@ class LanczosModel:
         lifted = np.maximum(np.abs(values), least)
         return float(np.linalg.norm(self.norm * vectors[0] / lifted)) if largest > 0 else 0.0
 
+    def lowest(self) -> tuple[float, Tensor]:
+        """The lowest Ritz value so far and its unit vector, without what H does not see of it."""
+        values, vectors, _ = self.space.ritz()
+        rows = self.space.rows[: self.space.filled]
+        whole = torch.from_numpy(vectors[:, 0].copy()).to(rows) @ rows
+        vector = self._within_sight(whole)
+        length = math.sqrt(inner(vector, vector))
+        if not 0.0 < length < 1.0:
+            return float(values[0]), vector if length > 0.0 else whole
+        return float(values[0]) / length**2, vector / length
+
+    def _within_sight(self, step: Tensor) -> Tensor:
+        wandered = self._explored or self.norm == 0.0
+        return step * self._seen if wandered else step
+
     # ---- inside ---------------------------------------------------------------------------
     def _solve(self, radius: float) -> tuple[Secular, np.ndarray]:
         m = self.space.filled
@@ -197,7 +219,7 @@ class LanczosModel:
 
     def _leave(self, h: np.ndarray, found: Secular, radius: float, products: int) -> ModelStep:
         rows = self.space.rows[: len(h)]
-        step = torch.from_numpy(h).to(rows) @ rows
+        step = self._within_sight(torch.from_numpy(h).to(rows) @ rows)
         length = radius if found.boundary else float(np.linalg.norm(h))
         return ModelStep(
             step.to(self._like),
@@ -232,6 +254,4 @@ def lowest_eigenpair(
     model = LanczosModel(product, torch.zeros_like(like), most, seed)
     while model.space.waiting and model.space.filled < len(model.space.rows):
         model.space.expand(len(model.space.waiting) - 1)
-    values, vectors, _ = model.space.ritz()
-    rows = model.space.rows[: model.space.filled]
-    return float(values[0]), (torch.from_numpy(vectors[:, 0].copy()).to(rows) @ rows).to(like)
+    return model.lowest()

@@ -29,16 +29,17 @@ def krylov_model(
     beside: Tensor | None = None,
     seed: int | torch.Generator = 0,
 ) -> QuadraticModel:
-    """The model in a subspace of at most ``most`` dimensions, with as many products.
+    """The model in a subspace of fewer than ``most`` dimensions, with ``most`` products.
 
     The space starts from the gradient, from ``beside`` and from a random vector: at a saddle the
     gradient's own Krylov space does not see the way down. The last two are multiplied once each;
-    the other products follow the gradient.
+    the other products follow the gradient. Random vectors are 0 in the entries that neither the
+    gradient nor the Hessian sees, so that nothing moves there; it takes the first product to know.
 
     Args:
         product: v -> H v on flat tensors; its argument is not to be changed by it.
         gradient: g, flat.
-        most: Dimensions and products, >= 1.
+        most: Products, >= 2; one more than there are dimensions.
         beside: Another direction that belongs to it: the last step.
         seed: Of the random vector.
 
@@ -50,18 +51,22 @@ def krylov_model(
 
     Example:
         >>> H = torch.tensor([3.0, -1.0, 1.0])
-        >>> krylov_model(lambda v: H * v, torch.ones(3), 3).values.round(3).tolist()
+        >>> krylov_model(lambda v: H * v, torch.ones(3), 4).values.round(3).tolist()
         [-1.0, 1.0, 3.0]
     """
     n = gradient.numel()
     probes = Probes(n, "gaussian", seed, dtype=gradient.dtype, device=gradient.device)
-    given = [gradient, beside, probes.draw(1)[:, 0]]
+    first_draw = probes.draw(1)[:, 0]
+    seen = (gradient != 0) | (product(first_draw) != 0)
+    given = [gradient, beside, first_draw * seen]
     starts = [v / v.norm() for v in given if v is not None and bool(v.any())]
+    starts = starts or [first_draw / first_draw.norm()]  # H and the gradient are 0
+    most -= 1
     space = KrylovSpace(product, torch.stack(starts, 1), min(most, n), "krylov_model")
     others = len(starts) - int(bool(gradient.any()))
     first = True
     while space.filled < len(space.rows) and space.products < most:
-        if not space.waiting and not space.add(probes.draw(1)[:, 0]):
+        if not space.waiting and not space.add(probes.draw(1)[:, 0] * seen):
             break
         # The gradient, then each of the others; from then on what the gradient's chain left over.
         chosen = 0 if first or others > 0 else _heaviest(space)

@@ -22,6 +22,8 @@ from thalweg.numerics.secular import secular
 
 __all__ = ["ModelStep", "QuadraticModel", "diagonal_scale"]
 
+_DROWNED = 1e8  # an entry so many times what the diagonal foretells leaves nothing of that
+
 
 @final
 @dataclass(frozen=True)
@@ -194,17 +196,33 @@ class QuadraticModel:
 def diagonal_scale(hessian: Tensor, floor: float = 1e-8) -> Tensor:
     r"""The scale :math:`D_i = \sqrt{|H_{ii}|}`, in which no parameter has units.
 
+    Where :math:`H_{ii}` is 0, or rounding beside the other entries of its row, these give the
+    scale: the least :math:`D_i` for which no :math:`|H_{ij}|` is above :math:`D_i D_j`. With x in
+    other units, D is in the inverse ones, whatever the ratio of its entries is.
+
     Args:
         hessian: H, n x n.
-        floor: The least :math:`D_i`, as a share of the largest.
+        floor: :math:`D_i` where a whole row is zero, and nothing is known of the units, as a share
+            of the largest.
 
     Returns:
-        D, n positive entries; ones where the diagonal is zero.
+        D, n positive entries; ones where H is zero.
 
     Example:
         >>> diagonal_scale(torch.diag(torch.tensor([4.0, -9.0]))).tolist()
         [2.0, 3.0]
+        >>> diagonal_scale(torch.tensor([[0.0, 6.0], [6.0, 4.0]])).tolist()
+        [3.0, 2.0]
     """
-    roots = hessian.diagonal().abs().sqrt()
-    largest = float(roots.max()) if len(roots) else 0.0
-    return roots.clamp_min(floor * largest) if largest > 0 else torch.ones_like(roots)
+    size = hessian.abs()
+    if not bool(size.any()):
+        return torch.ones_like(hessian.diagonal())
+    roots = size.diagonal().sqrt()
+    # H_ii is not trusted where |H_ij| is far above sqrt(H_ii H_jj) for a j with a larger diagonal.
+    larger = roots[:, None] <= roots
+    drowned = (size > _DROWNED * roots[:, None] * roots) & larger
+    trusted = (roots > 0) & ~drowned.any(1)
+    coupled = torch.where(trusted, size / torch.where(trusted, roots, 1.0), 0.0).amax(1)
+    alone = torch.where(trusted, 0.0, size).amax(1).sqrt()  # coupled to such as itself only
+    scale = torch.where(trusted, roots, torch.where(coupled > 0, coupled, alone))
+    return torch.where(scale > 0, scale, floor * scale.max())

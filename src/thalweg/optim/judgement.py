@@ -85,7 +85,9 @@ def quiet(memory: dict[str, object], grad: Tensor, noisy: bool) -> dict[str, flo
     return {"shortest": shortest, "stalled": stalled + 1.0}
 
 
-def escape(point: Ground, curvature: float, direction: Tensor) -> Trial | None:
+def escape(
+    point: Ground, curvature: float, direction: Tensor, reach: float | None = None
+) -> Trial | None:
     r"""Go down along negative curvature, from a point that has no other way down.
 
     Lengths fall from that of the parameters (1 where they are zero) until f has decreased by a
@@ -95,6 +97,8 @@ def escape(point: Ground, curvature: float, direction: Tensor) -> Trial | None:
         point: Where the optimizer stands.
         curvature: d'Hd < 0 of the unit direction.
         direction: d, of length 1.
+        reach: The length of the parameters where d is of length 1 in another measure; None is the
+            Euclidean one.
 
     Returns:
         The trial that is lower; None if there is none.
@@ -102,7 +106,7 @@ def escape(point: Ground, curvature: float, direction: Tensor) -> Trial | None:
     eps = torch.finfo(point.x.dtype).eps
     slope = inner(point.grad, direction)
     d = -direction if slope > 0 else direction
-    length = math.sqrt(inner(point.x, point.x)) or 1.0
+    length = (math.sqrt(inner(point.x, point.x)) if reach is None else reach) or 1.0
     for _ in range(_TRIES):
         expected = length * abs(slope) - 0.5 * curvature * length**2
         if expected <= noise(point.fun, point.fun, eps):

@@ -91,20 +91,32 @@ class Newton(AbstractNewtonLine):
         floor = self.setting["floor"] or torch.finfo(point.x.dtype).eps ** 0.5
         model = QuadraticModel(point.grad, hessian, diagonal_scale(hessian))
         details = {"lowest": float(model.values[0]), "largest": float(model.values[-1])}
-        return Direction(model.newton(floor, aside=_ASIDE), model.lowest, details=details)
+        step = model.newton(floor, aside=_ASIDE)
+        return Direction(step, model.lowest, _reach(point, model.scale), details=details)
+
+
+def _reach(point: Ground, scale: Tensor | None) -> float:
+    """The length of the parameters in the scale; of what f would take to fall to 0 at x = 0."""
+    x = point.x.double() if scale is None else point.x.double() * scale
+    return float(x.norm()) or math.sqrt(2 * abs(point.fun))
 
 
 def _by_cholesky(point: Ground, hessian: Tensor) -> Direction:
     factor = modified_cholesky(hessian)
     p = -factor.solve(point.grad)
     if factor.shift > 0.0:
-        low, v = lowest_eigenpair(lambda u: hessian @ u, p, _PRODUCTS)
+        scale = factor.scale
+        matrix = hessian.double() / scale / scale[:, None]
+        low, v = lowest_eigenpair(lambda u: matrix @ u, scale, _PRODUCTS)
         if low < 0.0:
-            p = p - _ASIDE * float(p.norm()) * math.copysign(1.0, inner(point.grad, v)) * v
+            v = (v / scale).to(p)
+            length = _ASIDE * float((p.double() * scale).norm())
+            p = p - length * math.copysign(1.0, inner(point.grad, v)) * v
     decrease = -inner(point.grad, p) - 0.5 * inner(p, hessian @ p)
 
     def lowest() -> tuple[float, Tensor]:
-        return QuadraticModel(point.grad, hessian).lowest()
+        return QuadraticModel(point.grad, hessian, factor.scale).lowest()
 
     step = ModelStep(p, decrease, float(p.norm()), False)
-    return Direction(step, lowest, details={"shift": factor.shift})
+    reach = _reach(point, factor.scale)
+    return Direction(step, lowest, reach, details={"shift": factor.shift})

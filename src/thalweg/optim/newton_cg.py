@@ -102,4 +102,4 @@ class NewtonCG(AbstractNewtonLine):
             return lowest_eigenpair(point.product, point.x, _EXPLORE)
 
         details = {"products": float(path.products), "forcing": term}
-        return Direction(step, lowest, {"norm": norm, "term": term}, details)
+        return Direction(step, lowest, None, {"norm": norm, "term": term}, details)

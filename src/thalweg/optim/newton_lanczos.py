@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar, final
 
 from torch import Tensor
 
 from thalweg.errors import Domain, integer_from
+from thalweg.numerics.lanczos import inner
 from thalweg.numerics.lanczos_model import LanczosModel, lowest_eigenpair
 from thalweg.numerics.quadratic_model import ModelStep
 from thalweg.numerics.steihaug import Truncation
@@ -35,6 +37,9 @@ class _Krylov:
 
     def natural_length(self) -> float:
         return self._model.natural_length(self._stop)
+
+    def measure(self, step: Tensor) -> float:
+        return math.sqrt(inner(step, step))
 
     def lowest(self) -> tuple[float, Tensor]:
         most = max(self._explore, 1)

@@ -31,12 +31,15 @@ class Direction:
     Args:
         step: The model's step; its decrease is that of the real model.
         lowest: Gives the lowest eigenvalue and its unit vector, where they are wanted.
+        reach: The length of the parameters, in the measure in which that is a unit vector; None is
+            the Euclidean one.
         remember: What the method keeps for its next step once this one has moved.
         details: What it has to tell.
     """
 
     step: ModelStep
     lowest: Callable[[], tuple[float, Tensor]]
+    reach: float | None = None
     remember: dict[str, Any] = field(default_factory=dict)
     details: dict[str, float] = field(default_factory=dict)
 
@@ -84,7 +87,7 @@ class AbstractNewtonLine(AbstractDeterministic, ABC):
     ) -> StepInfo:
         """Leave a saddle or a maximum; where there is none, say so."""
         curvature, direction = path.lowest()
-        trial = escape(point, curvature, direction) if curvature < 0.0 else None
+        trial = escape(point, curvature, direction, path.reach) if curvature < 0.0 else None
         if trial is None:
             return StepInfo(0.0, True, details, outcome)
         self._take(point, trial, path, noisy=False)

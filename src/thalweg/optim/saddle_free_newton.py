@@ -42,7 +42,8 @@ class SaddleFreeNewton(AbstractDeterministic):
     with the absolute values of the eigenvalues: the step has the length of Newton's, but goes down
     along every eigenvector. For up to ``dense`` parameters H is decomposed; for more, it is
     looked at in the Krylov space of the gradient, together with the last step and a random
-    direction, and the step lies in that space.
+    direction, and the step lies in that space. Parameters that neither the gradient nor H sees stay
+    as they are.
 
     The damping :math:`\lambda` is a share of the largest :math:`|\lambda_i|`, so that units do not
     matter. It falls tenfold while the real model :math:`g^\top p + \tfrac12 p^\top H p` foretells
@@ -54,7 +55,8 @@ class SaddleFreeNewton(AbstractDeterministic):
         damping: The first :math:`\lambda`, >= 0; default 0.01.
         dense: Up to so many parameters the whole Hessian is decomposed, by one product for each;
             default 200.
-        krylov: Products, and dimensions of the space, for more parameters; default 20.
+        krylov: Products for more parameters, >= 2: one more than the space has dimensions;
+            default 20.
         seed: Of the random direction.
 
     Raises:
@@ -87,7 +89,7 @@ class SaddleFreeNewton(AbstractDeterministic):
     hyperparameters: ClassVar[dict[str, Domain]] = {
         "damping": NON_NEGATIVE,
         "dense": integer_from(0),
-        "krylov": integer_from(1),
+        "krylov": integer_from(2),
         "seed": integer_from(0),
     }
 

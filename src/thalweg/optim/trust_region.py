@@ -58,8 +58,12 @@ class Region(Protocol):
         """How far the model would go alone; 0 where the gradient is 0."""
         ...
 
+    def measure(self, step: Tensor) -> float:
+        """The length of a step as the ball has it."""
+        ...
+
     def lowest(self) -> tuple[float, Tensor]:
-        """The lowest eigenvalue that is known or can be found, and its unit vector."""
+        """The lowest eigenvalue known, and its vector, of length 1 in the ball's measure."""
         ...
 
 
@@ -133,10 +137,11 @@ class AbstractTrustRegion(AbstractDeterministic, ABC):
     ) -> StepInfo:
         """Leave a saddle or a maximum; where there is none, say so."""
         curvature, direction = path.lowest()
-        trial = escape(point, curvature, direction) if curvature < 0.0 else None
+        reach = path.measure(point.x)
+        trial = escape(point, curvature, direction, reach) if curvature < 0.0 else None
         if trial is None:
             return StepInfo(0.0, True, details, outcome)
-        length = math.sqrt(inner(trial.x - point.x, trial.x - point.x))
+        length = path.measure(trial.x - point.x)
         self._take(point, trial, path, radius=length, noisy=False)
         return StepInfo(length, details={**details, "curvature": curvature})
 
@@ -147,4 +152,4 @@ class AbstractTrustRegion(AbstractDeterministic, ABC):
             return float(given)
         natural = path.natural_length()
         # Without a gradient there is no length but that of the parameters, or else 1.
-        return natural or math.sqrt(inner(point.x, point.x)) or 1.0
+        return natural or path.measure(point.x) or 1.0

@@ -25,6 +25,7 @@ class _Dense:
 
     def __init__(self, gradient: Tensor, hessian: Tensor, scale: Tensor | None) -> None:
         self._model = QuadraticModel(gradient, hessian, scale)
+        self._scale = scale
         self.remember: dict[str, Any] = {} if scale is None else {"scale": scale}
 
     def within(self, radius: float) -> ModelStep:
@@ -32,6 +33,9 @@ class _Dense:
 
     def natural_length(self) -> float:
         return self._model.newton(_FLOOR).length
+
+    def measure(self, step: Tensor) -> float:
+        return float((step if self._scale is None else step * self._scale).double().norm())
 
     def lowest(self) -> tuple[float, Tensor]:
         return self._model.lowest()

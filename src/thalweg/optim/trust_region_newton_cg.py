@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar, final
 
 from torch import Tensor
 
 from thalweg.errors import Domain
+from thalweg.numerics.lanczos import inner
 from thalweg.numerics.lanczos_model import lowest_eigenpair
 from thalweg.numerics.quadratic_model import ModelStep
 from thalweg.numerics.steihaug import ConjugatePath, Truncation
@@ -34,6 +36,9 @@ class _Steihaug:
 
     def natural_length(self) -> float:
         return self._path.natural_length()
+
+    def measure(self, step: Tensor) -> float:
+        return math.sqrt(inner(step, step))
 
     def lowest(self) -> tuple[float, Tensor]:
         return lowest_eigenpair(self._point.product, self._point.x, _EXPLORE)
