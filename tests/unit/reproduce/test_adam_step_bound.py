@@ -14,6 +14,7 @@ def outcome():
     return experiment.EXPERIMENT.run()
 
 
+@pytest.mark.slow
 def test_all_holds_but_the_published_bound_read_for_every_history(outcome):
     failing = [claim for claim in outcome.claims if not claim.holds]
     assert [claim.measured for claim in failing] == pytest.approx([6.568, 1.097], abs=2e-3)

@@ -14,6 +14,7 @@ def test_each_error_is_multiplied_by_one_less_rate_times_curvature(power):
     np.testing.assert_allclose(found, [np.abs(each**t).max() for t in range(6)], atol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_claims_on_the_quadratic_hold_and_another_power_does_not(monkeypatch):
     assert all(claim.holds for claim in experiment.quadratic_claims())
     right = experiment.errors

@@ -15,6 +15,7 @@ def outcome():
     return momentum_limit.EXPERIMENT.run()
 
 
+@pytest.mark.slow
 def test_every_claim_holds(outcome):
     assert [claim.claim for claim in outcome.claims if not claim.holds] == []
     assert set(outcome.figures) == {"velocity", "condition", "limits", "acceleration"}

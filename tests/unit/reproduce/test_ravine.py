@@ -15,6 +15,7 @@ def outcome():
     return ravine.EXPERIMENT.run()
 
 
+@pytest.mark.slow
 def test_every_claim_holds(outcome):
     assert [claim.claim for claim in outcome.claims if not claim.holds] == []
     assert set(outcome.figures) == {"bowl", "cosine", "winding"}
@@ -43,6 +44,7 @@ def test_a_descent_is_measured_until_it_stays_low():
     assert found.cosine.tolist() == [-1.0]
 
 
+@pytest.mark.slow
 def test_rates_are_inside_their_grid(outcome):
     rates = outcome.settings["rates"]
     for name in ("momentum 0", "momentum 0.9"):

@@ -14,6 +14,7 @@ def outcome():
     return rotation.EXPERIMENT.run()
 
 
+@pytest.mark.slow
 def test_every_claim_holds(outcome):
     assert [claim.claim for claim in outcome.claims if not claim.holds] == []
     assert [claim.measured for claim in outcome.claims[:6]] == [346, 346, 269, 2818, 82, 406]
