@@ -30,6 +30,7 @@ import torch
 from torch import nn
 
 from conformance.torch_rows import EVERY, OURS, Line, all_inputs, goes_down
+from thalweg.optim import Shampoo
 
 
 with warnings.catch_warnings():  # torch's test machinery imports what it deprecates
@@ -186,7 +187,10 @@ class TestConformance(TestCase):
 
                     optimizer.step(closure)
                 kept.append(params)
-            self.assertEqual(kept[0], kept[1], rtol=1e-12, atol=1e-13)  # products of another order
+            # Shampoo's products and roots of many tiles at once are of another order.
+            grouped = optim_info.optim_cls is Shampoo
+            rtol, atol = (1e-12, 1e-13) if grouped else (1e-15, 1e-15)
+            self.assertEqual(kept[0], kept[1], rtol=rtol, atol=atol)
 
     @optims(EVERY, dtypes=[torch.complex64, torch.complex128])
     def test_complex(self, device, dtype, optim_info):

@@ -7,7 +7,7 @@ from typing import ClassVar, final
 from thalweg.optim.kfac_factors import take_factors, take_scales
 from thalweg.optim.kfac_listener import Found
 from thalweg.optim.kronecker import AbstractKronecker
-from thalweg.optim.metadata import Cost, Range, Reference
+from thalweg.optim.metadata import Reference
 from thalweg.optim.seams import Group
 
 
@@ -31,18 +31,15 @@ class EKFAC(AbstractKronecker):
     running average that moves at every look, while the eigenvectors are computed again only at the
     second interval. The damping is added to s itself, not to the two factors.
 
-    Layers, closures, plain ``loss.backward()`` and labels are as :class:`KFAC` has them.
+    Everything else is as :class:`KFAC` has it: layers, closures, plain ``loss.backward()``, labels,
+    arguments and their defaults. Looks, at the first interval, are at factors and s;
+    eigendecompositions are at the second.
 
     Args:
         model: The module; its trainable parameters make one group.
-        lr: :math:`\eta` >= 0; default 0.03, as K-FAC's.
-        momentum: In [0, 1); default 0.9.
-        damping: :math:`\lambda` > 0; default 0.003.
-        decay: Of the averages of the factors and of s, in [0, 1); default 0.95.
-        intervals: Steps between looks (factors and s), and between eigendecompositions (before the
-            first of these, also after 1, 2, 4, ... looks); default (10, 100).
-        weight_decay: Decoupled decay, >= 0.
-        options: Everything else (:class:`KFACOptions`).
+        lr: :math:`\eta` >= 0; default 0.03.
+        **rest: ``momentum``, ``damping``, ``decay``, ``intervals``, ``weight_decay`` and
+            ``options``, by place or name: :class:`KFAC`'s.
 
     Raises:
         ValueError: If a value is outside its range.
@@ -70,9 +67,7 @@ class EKFAC(AbstractKronecker):
         "Fast approximate natural gradient descent in a Kronecker-factored eigenbasis",
         2018,
     )
-    cost: ClassVar[Cost] = Cost(gradients=1.2)
     kept: ClassVar[str] = "last, two factors, their eigenvectors and scales a layer"
-    space: ClassVar[dict[str, Range]] = {"lr": Range(1e-3, 1.0), "damping": Range(1e-4, 1.0)}
 
     def learn(self, found: Found, group: Group, renew: bool) -> set[int]:
         """The factors, and with their eigenvectors the second moments of the same batch."""

@@ -7,7 +7,7 @@ from typing import ClassVar, final
 from thalweg.optim.kfac_factors import take_factors
 from thalweg.optim.kfac_listener import Found
 from thalweg.optim.kronecker import AbstractKronecker
-from thalweg.optim.metadata import Cost, Range, Reference
+from thalweg.optim.metadata import Reference
 from thalweg.optim.seams import Group
 
 
@@ -73,9 +73,7 @@ class KFAC(AbstractKronecker):
         "Optimizing neural networks with Kronecker-factored approximate curvature",
         2015,
     )
-    cost: ClassVar[Cost] = Cost(gradients=1.2)
     kept: ClassVar[str] = "last, two factors and their inverses a layer"
-    space: ClassVar[dict[str, Range]] = {"lr": Range(1e-3, 1.0), "damping": Range(1e-4, 1.0)}
 
     def learn(self, found: Found, group: Group, renew: bool) -> set[int]:
         """The running averages of the factors; inverses are renewed from them when they are due."""

@@ -25,7 +25,7 @@ from thalweg.optim.kfac_factors import (
 )
 from thalweg.optim.kfac_listener import Found, Listener
 from thalweg.optim.kfac_model import adapt_damping, quadratic_step
-from thalweg.optim.metadata import Needs
+from thalweg.optim.metadata import Cost, Needs, Range
 from thalweg.optim.seams import Group, Point, State, StepInfo
 from thalweg.vectors import Vector
 
@@ -39,18 +39,10 @@ class AbstractKronecker(AbstractOptimizer):
     """A gradient preconditioned layer by layer, by what two factors know of the Fisher matrix.
 
     What the factors are learned into is left to the methods (:class:`~thalweg.optim.KFAC`,
-    :class:`~thalweg.optim.EKFAC`), where the arguments are explained; hearing the layers, solving,
-    the step and its damping stand here once.
+    :class:`~thalweg.optim.EKFAC`); hearing the layers, solving, the step and its damping stand here
+    once.
 
-    Args:
-        model: The module; its trainable parameters make one group.
-        lr: The learning rate.
-        momentum: In [0, 1).
-        damping: > 0.
-        decay: Of the factors' averages.
-        intervals: Steps between looks at the factors, and between inversions.
-        weight_decay: Decoupled decay.
-        options: Everything else (:class:`KFACOptions`).
+    The arguments, one by one, are explained at :class:`~thalweg.optim.KFAC`.
 
     Raises:
         ValueError: If a value is outside its range.
@@ -58,6 +50,8 @@ class AbstractKronecker(AbstractOptimizer):
     """
 
     needs: ClassVar[Needs] = Needs.LAYERS
+    cost: ClassVar[Cost] = Cost(gradients=1.2)
+    space: ClassVar[dict[str, Range]] = {"lr": Range(1e-3, 1.0), "damping": Range(1e-4, 1.0)}
     keeps_rows: ClassVar[bool] = False  # whether learning takes the records themselves
     hyperparameters: ClassVar[dict[str, Domain]] = {
         "lr": NON_NEGATIVE,

@@ -136,8 +136,8 @@ class Shampoo(AbstractStructured):
         return True
 
     def elementwise(self, grad: Any, state: State, group: Group) -> Any:
-        """No parameter is left to this."""
-        raise NotImplementedError
+        """No parameter is left to this; it would go along its gradient."""
+        return grad
 
     def directions(self, lot: Lot, group: Group) -> list[Tensor]:
         """The rule."""

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from thalweg.report.style import series, styled, tone
 from thalweg.reproduce.autoencoder_runs import (
@@ -38,7 +39,7 @@ from thalweg.study.statistics import Interval
 __all__ = ["EXPERIMENT"]
 
 PAPER = "Martens and Grosse, Optimizing neural networks with K-FAC, 2015, section 13"
-SHOWN = 10
+SHOWN, MOST = 10, 100.0
 
 
 def ratios(rival: str) -> tuple[np.ndarray, np.ndarray]:
@@ -52,6 +53,15 @@ def ratios(rival: str) -> tuple[np.ndarray, np.ndarray]:
     return np.array(steps), np.array(steps) * step["kfac"] / step[rival]
 
 
+def shares(rival: str) -> np.ndarray:
+    """K-FAC's loss over a rival's when the shorter of the two runs is over, a number each seed."""
+    step = {method: float(np.median(row)) for method, row in seconds().items()}
+    pair = [best(method) for method in ("kfac", rival)]
+    time = min(step[s.method] * STEPS[s.method][s.batch] for s in pair)
+    own, theirs = ([run(s, seed)[0].at(time / step[s.method]) for seed in SEEDS] for s in pair)
+    return np.array(own) / np.array(theirs)
+
+
 def claims() -> tuple[Claim, ...]:
     """Steps and seconds to the loss of each rival, and the losses after equal time."""
     made: list[Claim] = []
@@ -62,11 +72,9 @@ def claims() -> tuple[Claim, ...]:
             _below_one(f"steps of K-FAC {where}, over its own", counts, "fewer iterations"),
             _below_one(f"seconds of K-FAC {where}, over its own", times, "less time"),
         ]
-    ends = {m: np.array([run(best(m), s)[0].losses[-1] for s in SEEDS]) for m in NAMES}
     for rival in ("momentum", "adam"):
-        share = ends["kfac"] / ends[rival]
         words = f"training loss after equal time: K-FAC's over that of tuned {NAMES[rival]}"
-        made.append(_below_one(words, share, "a lower loss"))
+        made.append(_below_one(words, shares(rival), "a lower loss"))
     return tuple(made)
 
 
@@ -116,8 +124,8 @@ def _losses() -> Figure:
         for axes, x in ((left, steps), (right, steps * a_step)):
             axes.plot(x, np.median(rows, 0), color=look.colour, ls=look.dash, label=name)
             axes.fill_between(x, rows.min(0), rows.max(0), color=look.colour, alpha=0.15, lw=0)
-    left.set(yscale="log", xlabel="step", ylabel="training loss above the images' entropy (log)")
-    left.set(xscale="symlog", xlim=(0, None))
+    left.set(yscale="log", ylabel="training loss above the images' entropy (log)")
+    left.set(xscale="symlog", xlabel="step (log from 1)", xlim=(0, None))
     right.set(xlabel="processor seconds of steps", xlim=(0, None))
     right.legend()
     figure.suptitle(
@@ -149,17 +157,28 @@ def _images() -> Figure:
 @styled
 def _trials() -> Figure:
     figure = Figure(figsize=(9.6, 3.9), layout="constrained")
+    worst = max(loss for method in NAMES for _, loss in tuned(method))
+    cut = f"; at most {MOST:g} drawn" if worst > MOST else ""
+    ticks = [t for t in (1, 2, 5, 10, 20, 50, 100) if 4 <= t <= 1.5 * worst]
     for axes, (method, name) in zip(figure.subplots(1, 3, sharey=True), NAMES.items(), strict=True):
         look, axis = series(method), "damping" if method == "kfac" else "lr"
+        spots = []
         for chosen, loss in tuned(method):
-            x, y = dict(chosen.values)[axis], min(loss, 100.0)
+            x, y = dict(chosen.values)[axis], min(loss, MOST)
             axes.plot([x], [y], look.marker, color=look.colour)
-            axes.annotate(f"{chosen.batch}", (x, y), (4, 3), textcoords="offset points", fontsize=8)
+            spots.append((x, y, chosen.batch))
+        for i, (x, y, batch) in enumerate(sorted(spots)):  # above and below in turn
+            place = {"ha": "center", "textcoords": "offset points", "fontsize": 8}
+            axes.annotate(f"{batch}", (x, y), (0, -13 if i % 2 else 6), **place)
         axes.set(xscale="log", yscale="log", title=name)
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.set_yticks(ticks, [f"{tick}" for tick in ticks])
         axes.set_xlabel("damping at the start (log)" if method == "kfac" else "rate (log)")
+        axes.margins(x=0.12, y=0.12)
         axes.grid(visible=True, color=tone("grid"))
     figure.axes[0].set_ylabel("training loss at the end (log)")
-    figure.suptitle("Every trial, with its batch size; at most 100 drawn; one seed")
+    figure.suptitle("Every trial, with its batch size; one seed" + cut)
     return figure
 
 

@@ -116,6 +116,10 @@ class Run:
         (a, b), (s, t) = np.log(self.losses[i - 1 : i + 1]), self.steps[i - 1 : i + 1]
         return float(s + (t - s) * (math.log(mark) - a) / (b - a))
 
+    def at(self, step: float) -> float:
+        """The loss at a step, between looks by its logarithm; after the last look the last."""
+        return float(np.exp(np.interp(step, self.steps, np.log(self.losses))))
+
 
 def setting(method: str, index: int) -> Setting:
     """Trial ``index`` of a method: a point of its scrambled Sobol sequence."""
@@ -155,7 +159,8 @@ def run(chosen: Setting, seed: int, looks: int = LOOKS) -> tuple[Run, nn.Module]
     problem, steps = curves(), STEPS[chosen.method][chosen.batch]
     model = problem.build(seed)
     optimizer, objective = chosen.make(model), problem.objective(model)
-    marks = sorted({round(k * steps / looks) for k in range(looks + 1)})
+    early = {2**k for k in range(12) if 2**k < steps / looks}  # most is lost in the first steps
+    marks = sorted({round(k * steps / looks) for k in range(looks + 1)} | early)
     losses = []
     source = batches(chosen.batch, seed)
     for step in range(steps + 1):
