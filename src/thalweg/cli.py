@@ -158,15 +158,15 @@ def new_problem(
 @app.command("list", epilog="**Example**\n\n`thalweg list problems --json`")
 def list_(
     what: Annotated[
-        str, typer.Argument(help="optimizers, problems, experiments, or nothing for all.")
+        str, typer.Argument(help="optimizers, problems, sets, experiments, or nothing for all.")
     ] = "",
     data_root: DataRoot = None,
     json_: Json = False,
 ) -> None:
-    """List what there is: optimizers, problems (and what data they miss here), experiments."""
+    """List optimizers, problems (and what data they miss here), classical sets, experiments."""
     with comparison.data_places(data_root):
-        there = _problems()
-    rooms = {"optimizers": _optimizers(), "problems": there, "experiments": _experiments()}
+        rooms = {"optimizers": _optimizers(), "problems": _problems()}
+    rooms |= {"sets": problems.listed_sets(), "experiments": _experiments()}
     if what and what not in rooms:
         raise bad_argument("thalweg list", "what", what, f"one of {', '.join(rooms)}")
     shown = {name: rows for name, rows in rooms.items() if what in {"", name}}

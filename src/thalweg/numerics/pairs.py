@@ -21,7 +21,7 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from scipy.linalg import solve_triangular
+from scipy.linalg.lapack import dtrtrs
 from torch import Tensor
 
 from thalweg.numerics.lanczos import inner, project
@@ -78,15 +78,16 @@ class Pairs:
         """H times a vector."""
         if self.rows is None or not self.order:
             return gamma * vector
-        used, order = len(self.order), self.order
+        used, order = len(self.order), np.array(self.order)
         steps, changes = self.rows[0, :used], self.rows[1, :used]
         found = torch.stack([project(vector, rows, exact=True) for rows in (steps, changes)])
         along, across = found.double().cpu().numpy()[:, order]
-        cross = np.array(self.cross)[np.ix_(order, order)]
-        gram = np.array(self.gram)[np.ix_(order, order)]
-        first: Any = solve_triangular(cross, along)
+        among = order[:, None], order
+        cross, gram = np.array(self.cross)[among], np.array(self.gram)[among]
+        # LAPACK itself: scipy's checks around it would take longer than the step.
+        first: Any = dtrtrs(cross, along)[0]
         inside = np.diag(cross) * first - gamma * (across - gram @ first)
-        second = solve_triangular(cross, inside, trans=1)
+        second = dtrtrs(cross, inside, trans=1)[0]
         weights = np.empty((2, used))
         weights[0, order], weights[1, order] = second, -gamma * first
         of_steps, of_changes = torch.from_numpy(weights).to(vector)

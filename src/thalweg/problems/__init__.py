@@ -44,7 +44,7 @@ from thalweg.problems.measures import (
 from thalweg.problems.metric import Metric, Scores, Target
 from thalweg.problems.problem import Problem, TestFunction
 from thalweg.problems.quadratics import QuadraticProblem
-from thalweg.problems.sets import bounded_set, least_squares_set, quadratic_set
+from thalweg.problems.sets import bounded_set, least_squares_set, listed_sets, quadratic_set
 from thalweg.problems.sources import Source
 
 
@@ -77,6 +77,7 @@ __all__ = [
     "catalogue",
     "least_squares_set",
     "linear",
+    "listed_sets",
     "load",
     "logistic",
     "quadratic",

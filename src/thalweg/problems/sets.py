@@ -11,7 +11,7 @@ from thalweg.problems.nist_regression import nist, nist_names
 from thalweg.problems.quadratics import QuadraticProblem, quadratics
 
 
-__all__ = ["bounded_set", "least_squares_set", "quadratic_set"]
+__all__ = ["bounded_set", "least_squares_set", "listed_sets", "quadratic_set"]
 
 
 def least_squares_set(name: str = "mgh") -> tuple[LeastSquaresProblem, ...]:
@@ -56,3 +56,33 @@ def bounded_set() -> tuple[BoundedProblem, ...]:
         12
     """
     return bounded()
+
+
+def listed_sets() -> list[dict[str, str]]:
+    """Every problem of the classical sets as a line of a table: its set, name, size, what it is.
+
+    ``set`` is the expression that gives the set.
+
+    Example:
+        >>> lines = listed_sets()
+        >>> len(lines), lines[0]["set"], lines[0]["name"], lines[0]["n"]
+        (77, "least_squares_set('mgh')", 'rosenbrock', '2')
+    """
+    lines = []
+    for name in ("mgh", "nist"):
+        for fit in least_squares_set(name):
+            starts = f"; {len(fit.starts)} starts" if len(fit.starts) > 1 else ""
+            what = f"{fit.title}; {fit.m} residuals{starts}"
+            lines.append(_line(f"least_squares_set({name!r})", fit.name, fit.n, what))
+    for bowl in quadratic_set():
+        what = f"quadratic of condition number {bowl.condition:.2g}"
+        lines.append(_line("quadratic_set()", bowl.name, bowl.n, what))
+    boxes = (
+        _line("bounded_set()", box.name, len(box.start), f"bounds; {box.reference}")
+        for box in bounded_set()
+    )
+    return [*lines, *boxes]
+
+
+def _line(of: str, name: str, n: int, what: str) -> dict[str, str]:
+    return {"set": of, "name": name, "n": str(n), "what": what}

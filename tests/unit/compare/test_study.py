@@ -146,7 +146,7 @@ def test_compare_on_the_command_line(capsys, monkeypatch, tmp_path):
         (["compare", "--steps", "-3"], "amount must be a number in (0, inf)"),
         (["compare", "--workers", "0"], "workers must be an integer >= 1"),
         (["reproduce", "steep-valey"], "Did you mean 'steep-valley'"),
-        (["list", "things"], "one of optimizers, problems, experiments"),
+        (["list", "things"], "one of optimizers, problems, sets, experiments"),
         (["comparee"], "compare"),
     ],
 )
@@ -162,7 +162,11 @@ def test_lists(capsys, monkeypatch):
     assert {row["name"] for row in listed["optimizers"]} == set(tw.optim.catalogue())
     assert {row["name"] for row in listed["problems"]} == set(tw.problems.catalogue())
     assert "steep-valley" in {row["name"] for row in listed["experiments"]}
-    for name in ("", "optimizers", "problems", "experiments"):
+    sets = {row["set"]: eval(row["set"], vars(tw.problems)) for row in listed["sets"]}
+    there = [problem.name for members in sets.values() for problem in members]
+    assert [row["name"] for row in listed["sets"]] == there
+    assert {"Misra1a", "rosenbrock", "hilbert-10", "obstacle"} <= set(there)
+    for name in ("", "optimizers", "problems", "sets", "experiments"):
         code, out, _ = command_line(capsys, monkeypatch, "list", *([name] if name else []))
         assert code == 0
         assert out
