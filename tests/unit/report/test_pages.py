@@ -165,7 +165,7 @@ def nothing_evaluated(study, runs):
         nothing_evaluated,
     ],
 )
-@pytest.mark.parametrize("kind", ["digits", "bowl"])
+@pytest.mark.parametrize("kind", ["bowl", pytest.param("digits", marks=pytest.mark.slow)])
 def test_missing_parts_do_not_break_a_report(change, kind, request):
     study, runs = request.getfixturevalue(kind)(["sgd", "newton"], 2)
     runs = change(study, runs)

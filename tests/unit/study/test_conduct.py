@@ -220,6 +220,7 @@ def test_sigkill_in_the_middle_loses_nothing(tmp_path):
     """The command line, killed twice at moments of its own, against one left in peace."""
     arguments = ["compare", "digits-logistic", "--optimizers", "sgd,adam", "--steps", "40"]
     arguments += ["--trials", "3", "--seeds", "2", "--no-defaults", "--workers", "2", "--json"]
+    arguments += ["--no-landscape"]  # drawn afterwards, from what was kept
     environment = {**os.environ, "PYTHONPATH": SRC}
 
     def start(folder):
