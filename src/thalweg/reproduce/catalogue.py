@@ -12,6 +12,7 @@ from thalweg.reproduce import (
     curvature_tour,
     diagonal_quality,
     dinh_rescaling,
+    flat_minima,
     fletcher_reeves,
     hessian_momentum,
     hessian_power,
@@ -70,6 +71,7 @@ MODULES = (
     skip_connections,
     linear_path,
     mode_connectivity,
+    flat_minima,
 )
 
 

@@ -13,6 +13,7 @@ NAMES = [
     "skip-connections",
     "linear-path",
     "mode-connectivity",
+    "small-batch-flat-minima",
 ]
 
 
