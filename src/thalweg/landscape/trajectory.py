@@ -42,6 +42,17 @@ class Trajectory:
     is read. Points are kept on the CPU or in a file. When there are as many as may be kept, every
     second is dropped and n is doubled. A step that raises is not counted.
 
+    What is recorded is where the parameters are. Around a method that keeps an average for
+    evaluation (``WeightAveraging``, ``Lookahead``) these are the weights that training walks on;
+    for the path of the average, say each step inside ``evaluation()``::
+
+        trajectory = Trajectory(model)
+        for x, y in batches:
+            ...
+            optimizer.step()
+            with optimizer.evaluation():
+                trajectory.step()
+
     With a folder, a run that was killed goes on recording: where the parameters are those of a
     recorded point, recording goes on from it, else say the step as ``start``.
 

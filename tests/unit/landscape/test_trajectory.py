@@ -233,3 +233,16 @@ def test_what_does_not_fit_is_said(tmp_path):
     for wrong in ("adam", [], [3.0], None):
         with pytest.raises(TypeError, match="an optimizer, a module"):
             Trajectory(wrong)
+
+
+def test_of_an_averaging_method_the_iterates_are_recorded_and_the_average_where_one_asks():
+    x = nn.Parameter(torch.tensor([0.0]))
+    optimizer = tw.optim.WeightAveraging(tw.optim.SGD([x], lr=1.0))
+    iterates, averages = Trajectory(optimizer), Trajectory([x])
+    for _ in range(3):
+        x.grad = torch.tensor([-1.0])
+        optimizer.step()
+        with optimizer.evaluation():
+            averages.step()
+    assert iterates.matrix().flatten().tolist() == [0.0, 1.0, 2.0, 3.0]
+    assert averages.matrix().flatten().tolist() == [0.0, 1.0, 1.5, 2.0]
