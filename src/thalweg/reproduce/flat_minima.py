@@ -117,7 +117,8 @@ def _verdict(found: Groups) -> Figure:
                 there = [f.moved[name] for f in seen]
                 label = f"{group.name}, layers rescaled"
                 axes.plot(there, error, label=label, mfc="none", mew=1.4, **look)
-        every = [value for f in chain.from_iterable(found.values()) for value in _both(f, name)]
+        every = [f.sharpness[name] for f in chain.from_iterable(found.values())]
+        every += [f.moved[name] for f in found[GROUPS[0].name]]
         canvas.log_axis(axes.xaxis, min(every), max(every))
     left.set(xlabel="Keskar's sharpness, % (log)", ylabel="test error, %")
     right.set(xlabel="adaptive sharpness, ρ = 0.5 (log)")
@@ -128,10 +129,6 @@ def _verdict(found: Groups) -> Figure:
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower left", ncols=4)
     return figure
-
-
-def _both(found: Found, name: str) -> tuple[float, float]:
-    return found.sharpness[name], found.moved[name]
 
 
 @styled
