@@ -7,7 +7,7 @@ value read; a ratio is the median over rounds of the ratio to the floor of the s
 call counts: directions, the choice of a way, and putting the model back.
 
     python benchmarks/landscape.py [--cases mlp,mlp784,conv,tiny] [--rounds N] [--device cuda]
-                                   [--json FILE]
+                                   [--resolution N] [--json FILE]
 
 Peers: ``loss-landscapes`` where it is installed (pip install --no-deps loss-landscapes), called as
 its own documentation calls it; and the loop of Li et al.'s scripts, written again: directions as
@@ -289,6 +289,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--cases", default=",".join(CASES))
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--resolution", type=int, help="of every grid, each way")
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -300,7 +301,9 @@ def main() -> None:
         known["loss-landscapes"] = importlib.metadata.version("loss-landscapes")
     rows = []
     for name in arguments.cases.split(","):
-        rows.append(measure(CASES[name]().to(arguments.device), arguments.rounds, clock))
+        setting = CASES[name]().to(arguments.device)
+        setting.resolution = arguments.resolution or setting.resolution
+        rows.append(measure(setting, arguments.rounds, clock))
         if arguments.json:
             results = {"machine": clock.machine(), "versions": known, "rows": rows}
             arguments.json.write_text(json.dumps(results, indent=2), encoding="utf-8")

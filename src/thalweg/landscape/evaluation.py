@@ -132,6 +132,8 @@ class Evaluation:
     def _values(self) -> Values:
         if self._buffers is None:
             self._look()
+        if len(self.samples) == 1 and self.derived is None:
+            return self._part(0, self.samples[0])
         parts = [self._part(k, sample) for k, sample in enumerate(self.samples)]
         values = combined(self.samples, parts, self.closure.summed)
         return values if self.derived is None else [*values, *self.derived()]

@@ -291,6 +291,8 @@ def checked_scalar(loss: Any, where: str, name: str) -> Tensor:
         TypeError: If it is not a tensor.
         ValueError: If it is not a scalar.
     """
+    if isinstance(loss, Tensor) and loss.ndim == 0:
+        return loss
     if not isinstance(loss, Tensor):
         raise TypeError(f"{where}({name}=...): the loss must be a tensor, got {loss!r}.")
     if loss.numel() != 1:
