@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from thalweg.problems.data import Data
 from thalweg.problems.losses import pixel_entropy
 from thalweg.problems.measures import PIXEL_ERROR
+from thalweg.problems.metric import Target
 from thalweg.problems.problem import Problem
 from thalweg.problems.streams import generator
 
@@ -113,6 +114,9 @@ def curves() -> Problem:
         # As for the autoencoder of digits: the loss is a sum over 256 pixels.
         scale=0.1,
         steps=600,
+        # Adam's median over three seeds; of the four baselines momentum reached 38.6, Nesterov's
+        # method 32.9 and AdamW 25.3. 14.4 of it are the images' own entropy.
+        target=Target("validation_loss", 24.3),
         title="Autoencoder of curves",
         description="4000 images of strokes, 16 by 16 pixels, through layers of 128, 64, 32 and 6 "
         "and back, sigmoids with sparse initial weights. The loss is the cross-entropy summed over "

@@ -69,7 +69,6 @@ WITHOUT_TARGET = {
     "cifar10-resnet18",
     "cifar100-resnet32",
     "california",
-    "curves",
 }
 
 
