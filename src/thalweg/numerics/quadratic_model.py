@@ -178,6 +178,12 @@ class QuadraticModel:
         length = float(np.linalg.norm(coordinates))
         return ModelStep(self._leave(coordinates), decrease, length, False)
 
+    def bends_down(self) -> bool:
+        """Whether an eigenvalue is negative, by more than derivatives may be off."""
+        largest = float(np.abs(self.values).max(initial=0.0))
+        lowest = float(self.values.min(initial=0.0))
+        return lowest < -math.sqrt(self._rounding) * largest
+
     def lowest(self) -> tuple[float, Tensor]:
         r"""The smallest eigenvalue, and the direction of its eigenvector, downhill if anything.
 

@@ -90,8 +90,9 @@ def escape(
 ) -> Trial | None:
     r"""Go down along negative curvature, from a point that has no other way down.
 
-    Lengths fall from that of the parameters (1 where they are zero) until f has decreased by a
-    fifth of :math:`\tfrac12 |d^\top H d|` and visibly.
+    Lengths fall from that of the parameters until f has decreased by a fifth of
+    :math:`\tfrac12 |d^\top H d|` and visibly. Where the parameters are so near 0 that nothing of it
+    could be seen, they fall from the length at which the model would have lost all of f.
 
     Args:
         point: Where the optimizer stands.
@@ -106,7 +107,9 @@ def escape(
     eps = torch.finfo(point.x.dtype).eps
     slope = inner(point.grad, direction)
     d = -direction if slope > 0 else direction
-    length = (math.sqrt(inner(point.x, point.x)) if reach is None else reach) or 1.0
+    length = math.sqrt(inner(point.x, point.x)) if reach is None else reach
+    if length * abs(slope) - 0.5 * curvature * length**2 <= noise(point.fun, point.fun, eps):
+        length = math.sqrt(2 * abs(point.fun / curvature)) or 1.0
     for _ in range(_TRIES):
         expected = length * abs(slope) - 0.5 * curvature * length**2
         if expected <= noise(point.fun, point.fun, eps):

@@ -96,9 +96,9 @@ class Newton(AbstractNewtonLine):
 
 
 def _reach(point: Ground, scale: Tensor | None) -> float:
-    """The length of the parameters in the scale; of what f would take to fall to 0 at x = 0."""
+    """The length of the parameters in the scale."""
     x = point.x.double() if scale is None else point.x.double() * scale
-    return float(x.norm()) or math.sqrt(2 * abs(point.fun))
+    return float(x.norm())
 
 
 def _by_cholesky(point: Ground, hessian: Tensor) -> Direction:

@@ -13,7 +13,7 @@ from thalweg.numerics.lanczos_span import krylov_model
 from thalweg.numerics.quadratic_model import QuadraticModel
 from thalweg.optim.deterministic import AbstractDeterministic
 from thalweg.optim.ground import Ground, Trial
-from thalweg.optim.judgement import STALLED, escape, judge, quiet
+from thalweg.optim.judgement import STALLED, escape, judge, lost_in_noise, quiet
 from thalweg.optim.metadata import Cost, Needs, Range, Reference
 from thalweg.optim.seams import StepInfo
 
@@ -120,6 +120,10 @@ class SaddleFreeNewton(AbstractDeterministic):
             details = {"damping": damping, "predicted": step.decrease, "rejections": float(tries)}
             if not step.decrease > 0.0:
                 return self._escape(point, path, details, "stationary")
+            if not tries and lost_in_noise(point, step.decrease) and path.model.bends_down():
+                left = self._escape(point, path, details, "no progress")
+                if not left.rejected:
+                    return left
             stalled = self.memory.get("stalled", 0.0) >= STALLED
             if torch.equal(x, point.x) or damping > _MOST or stalled:
                 return self._escape(point, path, details, "no progress")

@@ -150,6 +150,9 @@ class AbstractTrustRegion(AbstractDeterministic, ABC):
         given = self.memory.get("radius") or self.setting["radius"]
         if given:
             return float(given)
-        natural = path.natural_length()
-        # Without a gradient there is no length but that of the parameters, or else 1.
-        return natural or path.measure(point.x) or 1.0
+        length = path.natural_length() or path.measure(point.x)
+        if length:
+            return length
+        # No gradient and no parameters: the length at which the model would have lost all of f.
+        curvature = path.lowest()[0]
+        return math.sqrt(2 * abs(point.fun / curvature)) or 1.0 if curvature < 0.0 else 1.0

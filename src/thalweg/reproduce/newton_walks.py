@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,10 +17,16 @@ __all__ = ["Method", "follow"]
 Method = Callable[[list[Tensor]], Any]
 
 
-def follow(fn: Callable[[Tensor], Tensor], start: Tensor, method: Method, steps: int) -> Tensor:
+def follow(
+    fn: Callable[[Tensor], Tensor],
+    start: Tensor,
+    method: Method,
+    steps: int,
+    until: float = -math.inf,
+) -> Tensor:
     """The points that a method visits on a function, [steps + 1, n], the start first.
 
-    Products with the Hessian are exact.
+    Products with the Hessian are exact. It ends early where the function is at most ``until``.
 
     Example:
         >>> from thalweg.optim import Newton
@@ -33,4 +40,6 @@ def follow(fn: Callable[[Tensor], Tensor], start: Tensor, method: Method, steps:
     for _ in range(steps):
         optimizer.step(closure)
         points.append(point.detach().clone())
+        if until > -math.inf and float(fn(points[-1])) <= until:
+            break
     return torch.stack(points)

@@ -186,9 +186,18 @@ def test_units_of_the_function_do_not_change_the_way_out_of_a_saddle(method):
     for factor in (1.0, 2.0**40):
         x = torch.zeros(3, dtype=torch.float64, requires_grad=True)
         paths.append(run(METHODS[method]([x]), lambda x, c=factor: c * wells(x), x, 3))
-    if method == "trust region":  # at the origin it has no length but 1 of its scale
-        paths = [path[:1] for path in paths]
-    torch.testing.assert_close(*paths, rtol=1e-7, atol=1e-9)
+    side = torch.sign(paths[0][1] @ paths[1][1])  # an eigenvector's sign is nobody's
+    torch.testing.assert_close(paths[0], [side * x for x in paths[1]], rtol=1e-7, atol=1e-9)
+    assert paths[0][1].any()
+
+
+@pytest.mark.parametrize("name", ["Newton", "SaddleFreeNewton", "NewtonCG", "NewtonLanczos"])
+@pytest.mark.parametrize("off", [1e-9, 1e-11, 1e-15])
+def test_a_saddle_near_the_origin_is_left_though_the_parameters_have_no_length(name, off):
+    """F = (1 - ab)^2 / 2: where a and b are so small, f does not show a step of their length."""
+    x = tensor(off, off).requires_grad_()
+    path = run(getattr(tw.optim, name)([x]), lambda x: 0.5 * (1 - x.prod()) ** 2, x, 40)
+    assert float(path[-1].prod()) == pytest.approx(1.0, abs=1e-7)
 
 
 @pytest.mark.parametrize("units", [(1.0, 1e12, 1e-12), (1e-9, 1e9, 1e9)])

@@ -91,3 +91,11 @@ def test_leaves_a_saddle(options, start):
         SaddleFreeNewton([x], **options), lambda x: x[0] ** 2 - x[1] ** 2 + x[1] ** 4 / 2, x, 40
     )
     torch.testing.assert_close(path[-1].abs(), tensor(0.0, 1.0), rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("options", [{}, {"dense": 0}], ids=["dense", "Lanczos"])
+def test_leaves_a_saddle_that_it_converges_to_faster_than_rounding_can_tell(options):
+    """On the line into the saddle of (1 - ab)^2 / 2 each step cubes the distance."""
+    x = tensor(0.35, -0.35).requires_grad_()
+    path = run(SaddleFreeNewton([x], **options), lambda x: 0.5 * (1 - x.prod()) ** 2, x, 30)
+    assert path[-1].prod().item() == pytest.approx(1.0)
