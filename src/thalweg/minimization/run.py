@@ -156,6 +156,8 @@ class Run:
         met = self._judge.moved((before.fun, before.x), (here.fun, here.x))
         if small is not None:
             return Status.GRADIENT, small
+        if met and not self._judge.settled(*here):
+            return None  # short steps beside a steep gradient: stuck, not there
         foreseen = info.details.get("predicted")
         noticed = foreseen is not None and foreseen > self._judge.foreseeable(here.fun)
         if "function" in met and not noticed:

@@ -10,6 +10,8 @@ seen so far and :math:`\epsilon` the precision of the numbers,
 * step: an accepted step moves no entry by more than :math:`\text{xtol}` times the size of that
   entry, :math:`\max(|x_i|, \sqrt\epsilon \lVert x\rVert_\infty)`.
 
+The last two hold only where the gradient is not far from small (:meth:`Judge.settled`).
+
 A difference of f counts as zero only where f itself is not: of a function whose minimum is zero,
 the value goes on falling until the numbers end.
 """
@@ -120,6 +122,18 @@ class Judge:
         if number <= self.tolerances.gtol:  # type: ignore[operator]
             return f"relative gradient {number:.3g} <= gtol {self.tolerances.gtol:.3g}"
         return None
+
+    def settled(self, fun: float, x: Tensor, grad: Tensor) -> bool:
+        r"""Whether the gradient lets one believe that small changes mean a minimum.
+
+        It does where its number is at most :math:`\epsilon^{1/3} |f|` or :math:`\epsilon^{2/3}` of
+        the largest change of f. Far above both, short steps show a method that is stuck.
+        """
+        scale = self.scale(fun)
+        if scale == 0.0:
+            return True
+        largest = self.relative_gradient(fun, x, grad) * scale
+        return largest <= max(self._eps ** (1 / 3) * abs(fun), self._eps ** (2 / 3) * self._range)
 
     def foreseeable(self, fun: float) -> float:
         """A decrease that is not noticed."""

@@ -36,10 +36,10 @@ class LBFGS(AbstractLineMethod):
     Args:
         params: Parameters, groups or named parameters.
         memory: The number m of pairs, >= 1; default 10, as in L-BFGS-B.
-        scaling: Which :math:`\gamma = s^\top y / y^\top y`. ``"last"``: that of the last pair, as
-            published. ``"first"``: that of the first pair, kept, as dense BFGS has it.
-            ``"auto"`` (default): the first where the memory holds as many pairs as there are
-            parameters, so that H is dense BFGS's; else the last.
+        scaling: Which :math:`\gamma = s^\top y / y^\top y`. ``"last"`` (default): that of the last
+            pair, as published. ``"first"``: that of the first pair, kept, as dense BFGS has it.
+            ``"auto"``: the first where the memory holds as many pairs as there are parameters, so
+            that H is dense BFGS's; else the last.
         line_search: ``"more-thuente"`` (default), ``"hager-zhang"`` or ``"armijo"``.
         decrease: The search's c1 in (0, c2); default 1e-4.
         curvature: The search's c2 in (c1, 1); default 0.9.
@@ -78,7 +78,7 @@ class LBFGS(AbstractLineMethod):
         self,
         params: Any,
         memory: int = 10,
-        scaling: str = "auto",
+        scaling: str = "last",
         line_search: str = "more-thuente",
         decrease: float = 1e-4,
         curvature: float = 0.9,

@@ -59,6 +59,23 @@ class Pure(AbstractDeterministic):
         return StepInfo(1.0)
 
 
+class Creeping(AbstractDeterministic):
+    """Steps of 1e-14 of the gradient."""
+
+    reference = Reference("nobody", "creeping", 2000)
+
+    def __init__(self, params):
+        super().__init__(params, {})
+
+    def descend(self, point):
+        return -1e-14 * point.grad
+
+    def advance(self, point, path):
+        x = point.x + path
+        point.accept(x, *point.value_and_grad(x))
+        return StepInfo(1e-14)
+
+
 def bowl(x):
     return ((x - 1) ** 2).sum()
 
@@ -224,3 +241,13 @@ def test_a_start_near_zero_is_not_taken_for_a_minimum_by_methods_of_first_order(
     result = tw.minimize(lambda x: (x + 1).square().sum() + 5.0, [1e-14, 1e-14], Steepest)
     assert result.nit > 0
     np.testing.assert_allclose(result.x, [-1.0, -1.0])
+
+
+@pytest.mark.parametrize("fail", [False, True])
+def test_short_steps_beside_a_steep_gradient_are_no_success(fail):
+    """Steps of 1e-14 of x down a slope of 1: stuck, though nothing changes noticeably."""
+    start = torch.full((2,), 1.0 if fail else 1.0 - 1e-9, dtype=torch.float64)
+    fn = (lambda x: 3.0 + x.sum()) if fail else (lambda x: 3.0 + ((x - 1) ** 2).sum())
+    result = tw.minimize(fn, start, Creeping, maxiter=30)
+    assert result.success is (not fail)
+    assert (result.status.name == "ITERATIONS") is fail

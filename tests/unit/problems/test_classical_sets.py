@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import least_squares, lsq_linear, minimize
+from torch.autograd.functional import hessian
 
 from thalweg import problems
 
@@ -148,7 +149,24 @@ def test_minima_are_the_printed_ones(problem):
         nearest = min(problem.minima, key=lambda low: abs(low - PRINTED[problem.name]))
         assert nearest == pytest.approx(PRINTED[problem.name], rel=1e-5)
     else:
-        assert problem.minima == (0.0,) or problem.name.startswith("linear")
+        assert problem.minima[0] == 0.0 or problem.name.startswith("linear")
+        assert len(problem.minima) == 1 or problem.name == "broyden-banded"
+
+
+def test_the_local_minimum_of_the_banded_function_is_one():
+    problem = {p.name: p for p in MGH}["broyden-banded"]
+
+    def slope(x):
+        leaf = torch.as_tensor(x).requires_grad_()
+        value = problem(leaf)
+        return value.item(), torch.autograd.grad(value, leaf)[0].numpy()
+
+    x = torch.as_tensor(minimize(slope, problem.start().numpy(), jac=True, method="TNC").x)
+    for _ in range(4):
+        x = x - torch.linalg.solve(hessian(problem, x), torch.as_tensor(slope(x)[1]))
+    assert problem.minima[1] == pytest.approx(problem(x).item(), rel=1e-12)
+    assert np.abs(slope(x)[1]).max() < 1e-12
+    assert torch.linalg.eigvalsh(hessian(problem, x)).min() > 0.1
 
 
 @pytest.mark.parametrize("problem", [*NIST, *MGH], ids=named)
