@@ -35,6 +35,7 @@ from thalweg.reproduce import (
     skip_connections,
     stable_rate,
     steep_valley,
+    whitening,
 )
 from thalweg.reproduce.claims import Experiment
 
@@ -50,6 +51,7 @@ MODULES = (
     newton_saddle,
     ravine,
     newton_one_step,
+    whitening,
     cg_conjugacy,
     fletcher_reeves,
     lbfgs_memory,
