@@ -243,7 +243,7 @@ def test_the_damping_rises_where_the_model_is_wrong_and_comes_back():
     model = network()
     optimizer = NaturalGradient(model.parameters(), 1.0, 0.001, 0.1)
     used = []
-    for _ in range(60):
+    for _ in range(30):
         optimizer.step(closure_of(model, 30))
         used.append(optimizer.info.details["damping"])
     assert max(used) > 2 * used[0] == 0.002
