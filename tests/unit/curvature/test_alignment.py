@@ -22,7 +22,9 @@ def pair():
     return C, H
 
 
-@pytest.mark.parametrize("method", ["hutchinson", "xtrace", "auto"])
+@pytest.mark.parametrize(
+    "method", ["hutchinson", "xtrace", pytest.param("auto", marks=pytest.mark.slow)]
+)
 def test_the_intervals_cover(method):
     C, H = pair()
     operators = Dense(C, symmetric=True), Dense(H, symmetric=True)

@@ -177,7 +177,7 @@ def test_half_precision_operators_get_float32_vectors():
     assert float(pairs.values[0]) == pytest.approx(8.0, rel=0.02)
 
 
-@pytest.mark.parametrize("shift", [0.3, 0.9, -1.2])
+@pytest.mark.parametrize("shift", [pytest.param(0.3, marks=pytest.mark.slow), 0.9, -1.2])
 def test_nearest_to_a_shift(shift):
     torch.manual_seed(5)
     matrix = torch.randn(300, 300, dtype=torch.float64)

@@ -38,8 +38,8 @@ def test_too_few_steps_widen_the_error():
     coarse = logdet(A, "lanczos", steps=8, probes=100)
     # The quadrature's error is far beyond the spread of 100 probes.
     assert abs(float(coarse) - truth) < 3 * coarse.stderr
-    fine = logdet(A, "lanczos", steps=200, probes=100)
-    assert fine.stderr < 0.1 * coarse.stderr
+    fine = logdet(A, "lanczos", steps=200, probes=30)
+    assert fine.stderr < 0.2 * coarse.stderr
     assert abs(float(fine) - truth) < 3 * fine.stderr
 
 

@@ -87,6 +87,7 @@ def test_the_interval_covers_and_the_parts_are_unbiased(method):
         assert abs(parts.mean() - truth) < 4 * parts.std() / math.sqrt(200)
 
 
+@pytest.mark.slow
 def test_the_errors_are_those_of_repetitions():
     found = []
     for seed in range(200):
