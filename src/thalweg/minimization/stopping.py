@@ -146,7 +146,12 @@ class Judge:
         scale = self.scale(f1)
         fall, length = f0 - f1, self._relative_step(x0, x1)
         numbers = {
-            "function": (abs(fall) / scale if scale else 0.0, self.tolerances.ftol, "ftol", "decrease"),
+            "function": (
+                abs(fall) / scale if scale else 0.0,
+                self.tolerances.ftol,
+                "ftol",
+                "decrease",
+            ),
             "step": (length, self.tolerances.xtol, "xtol", "step"),
         }
         met: dict[str, Any] = {}
