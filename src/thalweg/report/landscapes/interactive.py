@@ -30,7 +30,7 @@ from thalweg.study.statistics import number
 __all__ = ["figures", "interactive", "plotly_module"]
 
 _LIFT = 0.004  # of the height: a path on the surface is drawn on it
-_ELEVATION, _FAR = 38.0, 1.95  # of the eye, in degrees and in sides of the box
+_ELEVATION, _FAR = 38.0, 1.38  # of the eye, in degrees and in diagonals of the box
 _OVER = 1.06  # the colour of what is above the ceiling
 
 
@@ -140,7 +140,7 @@ def _space(go: Any, surface: Surface, metric: str, heights: Heights) -> Any:
         "zaxis": vertical,
         "aspectmode": "manual",
         "aspectratio": {"x": x, "y": y, "z": 0.6},
-        "camera": {"eye": _eye(surface, heights, z, (x, y, 0.6)), "center": {"z": -0.1}},
+        "camera": {"eye": _eye(surface, heights, z, (x, y, 0.6)), "center": {"z": -0.18}},
     }
     return go.Figure(traces, {"scene": scene, "height": 620, **_common(heights)})
 
@@ -155,10 +155,11 @@ def _eye(
         for path in surface.paths
     ]
     around, up = math.radians(block.outlook(lines, _ELEVATION, AZIMUTHS)), math.radians(_ELEVATION)
+    far = _FAR * math.hypot(*sides)
     return {
-        "x": _FAR * math.cos(up) * math.cos(around),
-        "y": _FAR * math.cos(up) * math.sin(around),
-        "z": _FAR * math.sin(up),
+        "x": far * math.cos(up) * math.cos(around),
+        "y": far * math.cos(up) * math.sin(around),
+        "z": far * math.sin(up),
     }
 
 

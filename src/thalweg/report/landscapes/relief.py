@@ -94,7 +94,7 @@ def _axes(ax: Any) -> tuple[Figure, Any]:
     if ax is not None:
         ax.computed_zorder = False
         return canvas.root(ax), ax
-    figure = Figure(figsize=(7.2, 6.0), layout="constrained")
+    figure = Figure(figsize=(7.2, 6.3), layout="constrained")
     return figure, figure.add_subplot(projection="3d", computed_zorder=False)
 
 
@@ -119,7 +119,7 @@ def _line(
 def _set_view(ax: Any, block: Block, elev: float, azim: float) -> None:
     ax.set_proj_type("ortho")
     ax.view_init(elev=elev, azim=azim)
-    ax.set_box_aspect(block.sides, zoom=1.0)
+    ax.set_box_aspect(block.sides, zoom=0.93)
     ax.set_xlim(block.x[0], block.x[-1])
     ax.set_ylim(block.y[0], block.y[-1])
     ax.set_zlim(0, _CEILING)
