@@ -125,7 +125,9 @@ class QuadraticModel:
             found.hard,
         )
 
-    def newton(self, floor: float, how: str = "flip", aside: float = 0.0) -> ModelStep:
+    def newton(
+        self, floor: float, how: str = "flip", aside: float = 0.0, rounding: bool = False
+    ) -> ModelStep:
         r"""The Newton step with positive eigenvalues in place of H's.
 
         Each eigenvalue becomes :math:`\max(|\lambda|, \delta)`, or :math:`\max(\lambda, \delta)`
@@ -138,6 +140,8 @@ class QuadraticModel:
             how: ``"flip"`` or ``"clip"``.
             aside: The least share of the step's length along the lowest eigenvector, where its
                 eigenvalue is below minus the floor: near a saddle the gradient does not see it.
+            rounding: Whether a positive eigenvalue is lifted to what rounding leaves of the largest
+                only, which keeps one step on a quadratic however ill-conditioned that is.
 
         Returns:
             The step; its decrease is that of the real model, and may be negative. Where H is 0 it
@@ -152,7 +156,10 @@ class QuadraticModel:
             raise bad_argument("QuadraticModel.newton", "how", how, "'flip' or 'clip'")
         largest = float(np.abs(self.values).max(initial=0.0)) or 1.0
         size = np.abs(self.values) if how == "flip" else self.values
-        p = -self.coordinates / np.maximum(size, floor * largest)
+        least = np.full(len(size), floor * largest)
+        if rounding:
+            least[self.values > 0] = min(floor, self._rounding) * largest
+        p = -self.coordinates / np.maximum(size, least)
         if aside and self.values[0] < -floor * largest:
             least = aside * float(np.linalg.norm(p))
             p[0] = math.copysign(max(abs(p[0]), least), -self.coordinates[0])

@@ -46,7 +46,8 @@ class Newton(AbstractNewtonLine):
         params: Parameters, groups or named parameters; n entries in all.
         modification: ``"eigen"`` (default) or ``"cholesky"``.
         floor: :math:`\delta` in (0, 1), of the eigenvalues; default None:
-            :math:`\sqrt{\epsilon}` of the numbers' type.
+            :math:`\sqrt{\epsilon}` of the numbers' type for negative ones, and n times
+            :math:`\epsilon` for positive ones.
 
     Raises:
         ValueError: If a value is outside its range.
@@ -88,10 +89,11 @@ class Newton(AbstractNewtonLine):
         hessian = point.hessian()
         if self.setting["modification"] == "cholesky":
             return _by_cholesky(point, hessian)
-        floor = self.setting["floor"] or torch.finfo(point.x.dtype).eps ** 0.5
+        given = self.setting["floor"]
+        floor = given or torch.finfo(point.x.dtype).eps ** 0.5
         model = QuadraticModel(point.grad, hessian, diagonal_scale(hessian))
         details = {"lowest": float(model.values[0]), "largest": float(model.values[-1])}
-        step = model.newton(floor, aside=_ASIDE)
+        step = model.newton(floor, aside=_ASIDE, rounding=given is None)
         return Direction(step, model.lowest, _reach(point, model.scale), details=details)
 
 

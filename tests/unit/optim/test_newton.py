@@ -58,6 +58,15 @@ def test_one_step_lands_on_the_minimum_of_a_positive_quadratic(how, seed):
 
 
 @pytest.mark.parametrize("how", HOW)
+def test_one_step_is_enough_however_ill_conditioned_the_quadratic_is(how):
+    A, target = matrix(np.geomspace(1e-11, 1, 9)), torch.linspace(-2, 2, 9).double()
+    x = torch.zeros(9, dtype=torch.float64, requires_grad=True)
+    optimizer = Newton([x], modification=how)
+    run(optimizer, lambda x: 0.5 * (x - target) @ A @ (x - target), x, 1)
+    torch.testing.assert_close(x.detach(), target, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("how", HOW)
 def test_correct_digits_double_at_each_step(how):
     """F = sum exp(x_i) - x_i + x_i^2 / 2 + (x_0 x_1)^2 / 4: its minimum is 0, where f''' is not."""
     x = tensor(0.3, -0.4, 0.5).requires_grad_()
