@@ -7,7 +7,7 @@ value read; a ratio is the median over rounds of the ratio to the floor of the s
 call counts: directions, the choice of a way, and putting the model back.
 
     python benchmarks/landscape.py [--cases mlp,mlp784,conv,tiny] [--rounds N] [--device cuda]
-                                   [--resolution N] [--json FILE]
+                                   [--resolution N] [--only NAME] [--json FILE]
 
 Peers: ``loss-landscapes`` where it is installed (pip install --no-deps loss-landscapes), called as
 its own documentation calls it; and the loop of Li et al.'s scripts, written again: directions as
@@ -237,9 +237,10 @@ def candidates(s: Setting) -> dict[str, Callable[[], Any]]:
 
 
 # ---- measuring ------------------------------------------------------------------------------
-def measure(s: Setting, rounds: int, clock: Clock) -> dict[str, Any]:
-    """The ratio of each to the floor."""
+def measure(s: Setting, rounds: int, clock: Clock, only: str = "") -> dict[str, Any]:
+    """The ratio of each to the floor; ``only`` those with a word in their names."""
     calls, failed = candidates(s), {}
+    calls = {name: call for name, call in calls.items() if name == FLOOR or only in name}
     for name in list(calls):
         try:
             calls[name]()
@@ -263,7 +264,7 @@ def measure(s: Setting, rounds: int, clock: Clock) -> dict[str, Any]:
         "milliseconds": 1e3 * statistics.median(base) / s.points,
         "ratios": {name: statistics.median(r) for name, r in ratios.items()},
         "spread": {name: [min(r), max(r)] for name, r in ratios.items()},
-        "chosen": calls[OURS]().meta["evaluation"]["method"],
+        "chosen": calls[OURS]().meta["evaluation"]["method"] if OURS in calls else "-",
         "failed": failed,
     }
 
@@ -290,6 +291,7 @@ def main() -> None:
     parser.add_argument("--cases", default=",".join(CASES))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--resolution", type=int, help="of every grid, each way")
+    parser.add_argument("--only", default="", help="those with this in their names")
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -303,7 +305,7 @@ def main() -> None:
     for name in arguments.cases.split(","):
         setting = CASES[name]().to(arguments.device)
         setting.resolution = arguments.resolution or setting.resolution
-        rows.append(measure(setting, arguments.rounds, clock))
+        rows.append(measure(setting, arguments.rounds, clock, arguments.only))
         if arguments.json:
             results = {"machine": clock.machine(), "versions": known, "rows": rows}
             arguments.json.write_text(json.dumps(results, indent=2), encoding="utf-8")
