@@ -144,14 +144,9 @@ class Judge:
         """Note an accepted step; the tests that it meets, by name, with their words."""
         (f0, x0), (f1, x1) = before, after
         scale = self.scale(f1)
-        fall, length = f0 - f1, self._relative_step(x0, x1)
+        change, length = abs(f0 - f1), self._relative_step(x0, x1)
         numbers = {
-            "function": (
-                abs(fall) / scale if scale else 0.0,
-                self.tolerances.ftol,
-                "ftol",
-                "decrease",
-            ),
+            "function": (change / scale if scale else 0.0, self.tolerances.ftol, "ftol", "change"),
             "step": (length, self.tolerances.xtol, "xtol", "step"),
         }
         met: dict[str, Any] = {}
