@@ -29,6 +29,8 @@ from thalweg.errors import NON_NEGATIVE
 
 __all__ = ["Judge", "Tolerances"]
 
+_SHOWN = 8.0  # units of rounding: a smaller change of f is none
+
 
 @final
 @dataclass(frozen=True)
@@ -37,7 +39,9 @@ class Tolerances:
 
     Args:
         gtol: Of the gradient, relative to f and x; default :math:`\epsilon^{2/3}`.
-        ftol: Of the decrease of a step, relative to f; default :math:`8\epsilon`.
+        ftol: Of the change by a step, relative to f; default :math:`8\epsilon`. Below that f can
+            show nothing, and the search goes on until gradient or steps are small, or stop
+            shrinking.
         xtol: Of the step, relative to x; default :math:`\epsilon^{3/4}`.
 
     Raises:
@@ -60,7 +64,7 @@ class Tolerances:
     def of(self, dtype: torch.dtype) -> Tolerances:
         """With every default filled in."""
         eps = torch.finfo(dtype).eps
-        defaults = {"gtol": eps ** (2 / 3), "ftol": 8 * eps, "xtol": eps**0.75}
+        defaults = {"gtol": eps ** (2 / 3), "ftol": _SHOWN * eps, "xtol": eps**0.75}
         return Tolerances(**{k: defaults[k] if v is None else v for k, v in vars(self).items()})
 
 
@@ -153,6 +157,8 @@ class Judge:
         for test, (number, tolerance, name, word) in numbers.items():
             assert tolerance is not None
             self._still[test] = self._still[test] + 1 if number <= tolerance else 0
+            if test == "function" and tolerance < _SHOWN * self._eps:
+                continue  # less than f can show: only the gradient and the steps can tell
             if self._still[test] >= self._patience:
                 met[test] = f"relative {word} {number:.3g} <= {name} {tolerance:.3g}"
         return met

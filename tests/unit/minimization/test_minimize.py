@@ -251,3 +251,23 @@ def test_short_steps_beside_a_steep_gradient_are_no_success(fail):
     result = tw.minimize(fn, start, Creeping, maxiter=30)
     assert result.success is (not fail)
     assert (result.status.name == "ITERATIONS") is fail
+
+
+def test_a_tolerance_below_rounding_leaves_the_end_to_the_gradient():
+    """The value stops changing long before the gradient: with ftol under 8 eps that is no end."""
+    scale = torch.logspace(0, 3, 12, dtype=torch.float64)
+    reached = {}
+    for tol in (None, 1e-15):
+        found = tw.minimize(
+            lambda x: 5.0 + 0.5 * (scale * (x - 1).square()).sum(),
+            torch.zeros(12, dtype=torch.float64),
+            "bfgs",
+            gtol=0.0,
+            xtol=0.0,
+            ftol=tol,
+        )
+        assert found.success
+        reached[tol] = (found.status, found.optimality)
+    assert reached[None][0] is Status.FUNCTION
+    assert reached[1e-15][0] is not Status.FUNCTION
+    assert reached[1e-15][1] < 1e-2 * reached[None][1]
