@@ -21,7 +21,7 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from scipy.linalg.lapack import dtrtrs
+from scipy.linalg import lapack
 from torch import Tensor
 
 from thalweg.numerics.lanczos import inner, project
@@ -85,9 +85,10 @@ class Pairs:
         among = order[:, None], order
         cross, gram = np.array(self.cross)[among], np.array(self.gram)[among]
         # LAPACK itself: scipy's checks around it would take longer than the step.
-        first: Any = dtrtrs(cross, along)[0]
+        solve: Any = lapack.dtrtrs  # type: ignore[attr-defined]
+        first = solve(cross, along)[0]
         inside = np.diag(cross) * first - gamma * (across - gram @ first)
-        second = dtrtrs(cross, inside, trans=1)[0]
+        second = solve(cross, inside, trans=1)[0]
         weights = np.empty((2, used))
         weights[0, order], weights[1, order] = second, -gamma * first
         of_steps, of_changes = torch.from_numpy(weights).to(vector)
