@@ -25,6 +25,7 @@ from thalweg.reproduce.shortcut_network import BLOCKS, WIDTH, network
 __all__ = ["EXPERIMENT"]
 
 STEPS, RATE = 150, 0.1
+CLEARLY = 10  # less is within what another machine's rounding makes of one seed
 DRAWN, CURVED = 128, 48  # images under the plane and under the Hessian
 BECAUSE = (
     "This is one seed, 22 layers and 150 steps: without shortcuts the network is still far from a "
@@ -92,19 +93,19 @@ def _claims(found: dict[str, tuple[Surface, Surface]]) -> tuple[Claim, ...]:
             inner[0] < 0.1,
         ),
         Claim(
-            "without shortcuts it is less so at the solution",
+            f"without shortcuts it is clearly less so at the solution: over {CLEARLY} times that",
             LI,
-            f"over {inner[0]:.3g} (with)",
+            f"over {CLEARLY * inner[0]:.3g}",
             round(inner[1], 4),
-            inner[1] > inner[0],
+            inner[1] > CLEARLY * inner[0],
             because=BECAUSE,
         ),
         Claim(
-            "and around it: median of |λ_min / λ_max| over nine points of the plane",
+            f"and around it: median over nine points of the plane, over {CLEARLY} times that",
             LI,
-            f"over {medians[0]:.3g} (with)",
+            f"over {min(1.0, CLEARLY * medians[0]):.3g}",
             round(medians[1], 4),
-            medians[1] > medians[0],
+            medians[1] > min(1.0, CLEARLY * medians[0]),
             because=BECAUSE,
         ),
     )
