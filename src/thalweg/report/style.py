@@ -106,12 +106,11 @@ _FIXED: dict[str, tuple[str, int, str]] = {
     "lm": ("blue", 2, "v"),
     "lbfgs": ("black", 3, "D"),
     "bfgs": ("blue", 3, "P"),
-    "ncg": ("sky", 3, "X"),
     "nonlinear-cg": ("sky", 3, "X"),
     "trust-exact": ("vermillion", 3, "P"),
     "trust-ncg": ("orange", 0, "s"),
     "newton-lanczos": ("green", 0, "D"),
-    "saddle-free": ("purple", 0, "v"),
+    "saddle-free": ("purple", 0, "X"),
 }
 
 _DARK: ContextVar[bool] = ContextVar("dark", default=False)
