@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 import thalweg as tw
 from thalweg.optim import (
@@ -47,8 +47,15 @@ PARTS = {
     "duplicates": lambda x, a: a * (x[0] - x[-1]) ** 2,
     "kink": lambda x, a: a * x.abs().sum(),
     "exponential": lambda x, a: (a * x).exp().sum(),
+    "overshot": lambda x, a: (1 + a * a * x**2).sqrt().sum(),
+    "saturating": lambda x, a: (1 + a * a * x**2).log().sum(),
     "unused": lambda x, a: a * (x[0] ** 2 - x[0]),
 }
+
+
+def overshot(x):
+    """Whose whole Newton steps lead uphill."""
+    return (1 + x**2).sqrt().sum()
 
 
 @st.composite
@@ -74,6 +81,7 @@ def problems(draw):
 
 @pytest.mark.parametrize("method", METHODS)
 @settings(max_examples=12)
+@example(problem=(overshot, torch.tensor([2.0, 3.0], dtype=torch.float64)))
 @given(problem=problems())
 def test_nothing_crashes_and_nothing_gets_worse(method, problem):
     fn, start = problem
