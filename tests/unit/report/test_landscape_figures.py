@@ -229,6 +229,11 @@ def test_convexity_is_the_ratio_of_the_extreme_eigenvalues(surface):
     figure = landscapes.convexity(replace(surface, metrics=metrics))
     mesh = next(c for c in figure.axes[0].collections if isinstance(c, QuadMesh))
     np.testing.assert_allclose(mesh.get_array().reshape(low.shape), np.abs(low) / 2)
+    coarse = Surface(
+        [0, 1, 2], [0, 1, 2], {"convexity": np.full((3, 3), 0.1)}, np.full((3, 3), True)
+    )
+    drawn = landscapes.convexity(coarse).axes[0].collections
+    assert len(drawn) + 1 == len(figure.axes[0].collections)  # no levels through three points
     metrics["convexity"] = np.where(low < -0.39, np.nan, np.abs(low) / 2)
     named = landscapes.convexity(replace(surface, metrics=metrics))
     assert any(name.startswith("not finite (") for name in legend_of(named))

@@ -36,7 +36,7 @@ def convexity(
     r"""Draw :math:`|\lambda_{\min} / \lambda_{\max}|` of the full Hessian over a plane.
 
     Near 0 the loss is almost convex in every direction of parameter space; at 1 it curves down as
-    much as up. Thin lines are levels of the loss.
+    much as up. Thin lines are levels of the loss, where there are five points or more each way.
 
     Args:
         surface: a surface with the metric ``convexity``, or ``lambda_min`` and ``lambda_max``.
@@ -61,17 +61,18 @@ def convexity(
     if masked.mask.any():
         ax.patch.set(hatch=HATCH, edgecolor=tone("muted"))
     drawn = ax.pcolormesh(surface.x, surface.y, masked, cmap=colours, norm=norm, zorder=1)
-    levels = heights_of(surface).levels[1:]
-    ax.contour(
-        surface.x,
-        surface.y,
-        np.ma.masked_invalid(values_of(surface)),
-        levels,
-        colors="#ffffff",
-        linewidths=0.6,
-        alpha=0.55,
-        zorder=1.5,
-    )
+    if min(len(surface.x), len(surface.y)) > 4:  # lines through fewer are of no loss
+        levels = heights_of(surface).levels[1:]
+        ax.contour(
+            surface.x,
+            surface.y,
+            np.ma.masked_invalid(values_of(surface)),
+            levels,
+            colors="#ffffff",
+            linewidths=0.6,
+            alpha=0.55,
+            zorder=1.5,
+        )
     handles: list[Artist] = draw_paths(ax, surface)
     holes = int(np.isnan(ratio).sum())
     if holes:
