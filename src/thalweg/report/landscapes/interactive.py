@@ -30,7 +30,7 @@ from thalweg.study.statistics import number
 __all__ = ["figures", "interactive", "plotly_module"]
 
 _LIFT = 0.004  # of the height: a path on the surface is drawn on it
-_ELEVATION, _FAR = 38.0, 1.38  # of the eye, in degrees and in diagonals of the box
+_ELEVATION, _FAR = 38.0, 1.46  # of the eye, in degrees and in diagonals of the box
 _OVER = 1.06  # the colour of what is above the ceiling
 
 
