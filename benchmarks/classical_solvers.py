@@ -170,10 +170,12 @@ def torchmins(method: str) -> Solver:
         import torchmin  # type: ignore[import-not-found]
 
         counted = Counted(fn, seconds)
-        tol = TIGHT if tight else None
+        # ``tol`` sets one test of each method; the quasi-Newton methods have two more.
+        more = {"xtol": TIGHT, "gtd_tol": TIGHT} if tight and "bfgs" in method else {}
+        tests = {"tol": TIGHT if tight else None, "options": more}
 
         def run(counted: Counted) -> Any:
-            return torchmin.minimize(counted.plain, start, method, tol=tol, max_iter=MOST)
+            return torchmin.minimize(counted.plain, start, method, max_iter=MOST, **tests)
 
         return guarded(run, counted, start)
 

@@ -78,13 +78,13 @@ def check_order(where: str, decrease: float, curvature: float) -> None:
 def first_length(ground: Ground, direction: Tensor, slope: float) -> float:
     r"""The first trial where nothing is known of the scale along a direction.
 
-    It moves the largest entry by the largest of the point: too long costs a trial or two, too short
-    many. At the origin it is where the tangent has lost a hundredth of f. Both follow a change of
-    units of f or of x.
+    It moves the largest entry by a thousandth of the largest of the point: a search that is too short
+    grows in a trial or three, and one that is too long may end on a plateau. At the origin it is
+    where the tangent has lost a hundredth of f. Both follow a change of units of f or of x.
     """
     longest, reach = float(direction.abs().max()), float(ground.x.abs().max())
     if reach > 0 and longest > 0:
-        return reach / longest
+        return 0.001 * reach / longest
     if ground.fun != 0:
         return 0.01 * abs(ground.fun) / abs(slope)
     return 1.0 / longest
