@@ -45,7 +45,7 @@ class NudgedElasticBand:
             at once.
         tolerance: Where it ends: the largest force times the mean gap, relative to the range of
             the losses, >= 0; default 1e-4.
-        weight_decay: c of an added c |R|^2 / 2 while it is relaxed, >= 0; default 0.
+        weight_decay: c of an added :math:`c\|R\|^2 / 2` while it is relaxed, >= 0; default 0.
         minibatch: One batch a step. None: where the loss is over several.
 
     Raises:
@@ -118,7 +118,7 @@ class AutoNEB:
         momentum: Of descent by batches, in [0, 1); default 0.9, theirs.
         climb: As for :class:`NudgedElasticBand`, in the last cycle.
         tolerance: As for :class:`NudgedElasticBand`.
-        weight_decay: c of an added c |R|^2 / 2 while it is relaxed, >= 0; default 0; theirs is
+        weight_decay: c of an added :math:`c\|R\|^2 / 2` while it is relaxed; default 0; theirs is
             1e-4.
         minibatch: One batch a step. None: where the loss is over several.
 

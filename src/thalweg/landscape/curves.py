@@ -44,7 +44,7 @@ class Curve:
         steps: Steps; default 1000.
         lr: The first rate, > 0; default 0.1.
         momentum: In [0, 1); default 0.9, as published.
-        weight_decay: c of an added c |phi|^2 / 2 at the point of each step, >= 0; default 0;
+        weight_decay: c of an added :math:`c\|\phi\|^2 / 2` at each step's point, >= 0; default 0;
             published with 5e-4.
         minibatch: One batch a step. None: where the loss is over several.
 

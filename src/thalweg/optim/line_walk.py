@@ -78,7 +78,7 @@ def check_order(where: str, decrease: float, curvature: float) -> None:
 def first_length(ground: Ground, direction: Tensor, slope: float) -> float:
     r"""The first trial where nothing is known of the scale along a direction.
 
-    It moves the largest entry by a thousandth of the largest of the point: a search that is too short
+    It moves the largest entry by a thousandth of the largest of the point: one that is too short
     grows in a trial or three, and one that is too long may end on a plateau. At the origin it is
     where the tangent has lost a hundredth of f. Both follow a change of units of f or of x.
     """
