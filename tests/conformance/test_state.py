@@ -184,6 +184,16 @@ def test_hooks_run_around_step_and_state_dict(name):
     ]
 
 
+@pytest.fixture(scope="module")
+def frozen():
+    """Only what the steps make is counted and collected."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("frozen")
 @pytest.mark.parametrize("name", CASES)
 def test_memory_does_not_grow(name):
     row = CASES[name]
@@ -198,20 +208,15 @@ def test_memory_does_not_grow(name):
         tensors = sum(issubclass(type(o), torch.Tensor) for o in gc.get_objects())
         return tensors, sum(t.nbytes for t in tensors_in(optimizer))
 
-    gc.collect()
-    gc.freeze()  # so that only what the steps make is counted and collected
-    try:
-        before = walk(100)
-        tracemalloc.start()
-        walk(400)  # until Python's pools of small objects have been seen by the tracer
-        start, _ = tracemalloc.get_traced_memory()
-        assert walk(250) == before
-        growth = tracemalloc.get_traced_memory()[0] - start
-        tracemalloc.stop()
-        assert growth < 250 * 50  # bytes: less than one Python object a step
-        assert walk(1250) == before, "2,000 steps in all"
-    finally:
-        gc.unfreeze()
+    before = walk(100)
+    tracemalloc.start()
+    walk(400)  # until Python's pools of small objects have been seen by the tracer
+    start, _ = tracemalloc.get_traced_memory()
+    assert walk(250) == before
+    growth = tracemalloc.get_traced_memory()[0] - start
+    tracemalloc.stop()
+    assert growth < 250 * 50  # bytes: less than one Python object a step
+    assert walk(1250) == before, "2,000 steps in all"
 
 
 @pytest.mark.parametrize("name", CASES)

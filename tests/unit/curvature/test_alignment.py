@@ -23,7 +23,12 @@ def pair():
 
 
 @pytest.mark.parametrize(
-    "method", ["hutchinson", "xtrace", pytest.param("auto", marks=pytest.mark.slow)]
+    "method",
+    [
+        "hutchinson",
+        pytest.param("xtrace", marks=pytest.mark.slow),
+        pytest.param("auto", marks=pytest.mark.slow),
+    ],
 )
 def test_the_intervals_cover(method):
     C, H = pair()

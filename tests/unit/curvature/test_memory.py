@@ -43,6 +43,15 @@ def risk(batches=2, width=4):
     return objective.over([(x + i, y) for i in range(batches)])
 
 
+@pytest.fixture(scope="module", autouse=True)
+def only_what_is_made_here():
+    """Whatever was there before is neither searched nor counted."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 def tensors():
     gc.collect()
     return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())

@@ -68,7 +68,7 @@ def stacked(objective, x, y):
 EXPECTED = float(SCALES.square().sum() / MEAN.square().sum())
 
 
-@pytest.mark.parametrize("method", ["per-sample", "batches"])
+@pytest.mark.parametrize("method", ["per-sample", pytest.param("batches", marks=pytest.mark.slow)])
 def test_the_interval_covers_and_the_parts_are_unbiased(method):
     inside, noises, signals = 0, [], []
     for seed in range(200):

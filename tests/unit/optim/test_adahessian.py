@@ -199,7 +199,7 @@ def test_keeps_two_tensors_for_each_parameter():
         assert len(held) == 2
 
 
-@pytest.mark.parametrize("ours", [True, False])
+@pytest.mark.parametrize("ours", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.filterwarnings("ignore::thalweg.optim.products.CurvatureFallbackWarning")
 def test_two_thousand_steps_leave_no_tensor_behind_and_no_model(ours):
     model, (x, y) = nn.Linear(2, 1), (torch.randn(4, 2), torch.randn(4, 1))

@@ -48,6 +48,7 @@ def test_no_history_goes_beyond_the_sharp_bound():
     assert experiment.SPARSE < ratio.max() < experiment.SHARP
 
 
+@pytest.mark.slow
 def test_other_rules_are_found_out():
     other = partial(Adam, betas=(0.8, 0.999))
     assert not all(claim.holds for claim in experiment.constant_claims(other))

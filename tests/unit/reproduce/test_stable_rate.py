@@ -21,7 +21,14 @@ def test_the_network_stands_at_a_minimum(site):
     assert site.top == pytest.approx(float(site.values[-1]), rel=1e-4)
 
 
-@pytest.mark.parametrize("method", experiment.METHODS, ids=lambda method: method.look)
+@pytest.mark.parametrize(
+    "method",
+    [
+        experiment.METHODS[0],
+        *(pytest.param(method, marks=pytest.mark.slow) for method in experiment.METHODS[1:]),
+    ],
+    ids=lambda method: method.look,
+)
 def test_errors_grow_from_the_limit_on(site, method):
     quadratic = experiment.threshold(site, method, experiment.on_quadratic, 1.0)
     assert quadratic == pytest.approx(method.limit, rel=2e-3)

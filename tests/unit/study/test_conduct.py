@@ -216,10 +216,22 @@ def test_a_run_as_plain_data_comes_back():
     assert Run(**json.loads(json.dumps(run.as_dict()))) == run
 
 
-def test_sigkill_in_the_middle_loses_nothing(tmp_path):
-    """The command line, killed twice at moments of its own, against one left in peace."""
+@pytest.mark.parametrize(
+    ("kills", "workers"), [((3,), 1), pytest.param((1, 5), 2, marks=pytest.mark.slow)]
+)
+def test_sigkill_in_the_middle_loses_nothing(kills, workers, tmp_path):
+    """The command line, killed at moments of its own, against one left in peace."""
     arguments = ["compare", "digits-logistic", "--optimizers", "sgd,adam", "--steps", "40"]
-    arguments += ["--trials", "3", "--seeds", "2", "--no-defaults", "--workers", "2", "--json"]
+    arguments += [
+        "--trials",
+        "3",
+        "--seeds",
+        "2",
+        "--no-defaults",
+        "--workers",
+        str(workers),
+        "--json",
+    ]
     arguments += ["--no-landscape"]  # drawn afterwards, from what was kept
     environment = {**os.environ, "PYTHONPATH": SRC}
 
@@ -231,7 +243,7 @@ def test_sigkill_in_the_middle_loses_nothing(tmp_path):
     peace, war = tmp_path / "peace", tmp_path / "war"
     undisturbed = start(peace)
     finished: dict[Path, int] = {}
-    for wanted in (1, 5):
+    for wanted in kills:
         process = start(war)
         while len(list(war.glob("runs/*/result.json"))) < wanted and process.poll() is None:
             time.sleep(0.01)
