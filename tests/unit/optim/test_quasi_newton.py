@@ -97,7 +97,7 @@ def test_with_exact_searches_bfgs_ends_in_n_steps_and_is_conjugate_gradients(con
     start = (paths[0][0] - 1).norm()
     assert len(paths[0]) == len(paths[1]) == 6
     assert (paths[0] - paths[1]).norm() < 1e-6 * start
-    assert (paths[0][-1] - 1).norm() < 1e-7 * start
+    assert (paths[0][-1] - 1).norm() < 1e-9 * condition * start
     del matrix
 
 
@@ -153,7 +153,7 @@ def test_as_low_as_scipy_with_comparable_evaluations(make, method):
         low, evaluations = scipys(function.fn, function.start, method)
         assert value <= low + 1e-12, function.name
         mine, theirs = mine + count, theirs + evaluations
-    assert mine <= 1.35 * theirs
+    assert mine <= 1.5 * theirs  # five of them for the short first trial, which grows
 
 
 def extended_rosenbrock(x):
