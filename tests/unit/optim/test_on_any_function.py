@@ -1,4 +1,4 @@
-"""Newton's family on drawn functions: nothing crashes, nothing gets worse, nothing is lost."""
+"""Methods that search on drawn functions: nothing crashes, nothing gets worse, nothing is lost."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from hypothesis import example, given, settings, strategies as st
 
 import thalweg as tw
 from thalweg.optim import (
+    BFGS,
+    LBFGS,
     HessianFree,
     Newton,
     NewtonCG,
     NewtonLanczos,
+    NonlinearCG,
     SaddleFreeNewton,
+    SpectralProjectedGradient,
     TrustRegionNewton,
     TrustRegionNewtonCG,
 )
@@ -31,6 +35,10 @@ METHODS = {
     "newton-lanczos": NewtonLanczos,
     "newton-cg": NewtonCG,
     "hessian-free": HessianFree,
+    "bfgs": BFGS,
+    "lbfgs": LBFGS,
+    "nonlinear-cg": NonlinearCG,
+    "projected-gradient": SpectralProjectedGradient,
 }
 ENTRIES = st.floats(-4, 4).map(lambda v: round(v, 2))
 WALLS = {
