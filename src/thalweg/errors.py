@@ -23,6 +23,7 @@ __all__ = [
     "OPTIONAL_FLAG",
     "POSITIVE",
     "PROBABILITY",
+    "UNTRANSFORMABLE",
     "Domain",
     "NonFiniteError",
     "bad_argument",
@@ -141,6 +142,9 @@ NON_NEGATIVE = _interval(0.0, math.inf, "[0, inf)")
 POSITIVE = _interval(0.0, math.inf, "(0, inf)", open_low=True)
 FRACTION = _interval(0.0, 1.0, "[0, 1)")
 PROBABILITY = Domain("a number in [0, 1]", lambda value: 0.0 <= _number(value) <= 1.0)
+# What torch raises where vmap, forward mode or a batched backward pass does not take a model;
+# NotImplementedError is a RuntimeError.
+UNTRANSFORMABLE = (RuntimeError, TypeError, ValueError, AssertionError)
 FLAG = Domain("True or False", lambda value: isinstance(value, bool))
 OPTIONAL_FLAG = Domain(
     "True, False or None", lambda value: value is None or isinstance(value, bool)

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from thalweg.curvature.tangents import Tangents
+from thalweg.errors import UNTRANSFORMABLE
 from thalweg.objective.program import ModelProgram
 from thalweg.objective.rows import row_count, rows_of
 
@@ -25,7 +26,6 @@ __all__ = ["dense_jacobian", "jacobian_by_samples"]
 
 _ENTRIES = 2**22  # of rows, or of outputs, that one batched pass holds
 _OVERHEAD = 2**14  # numbers that could be worked on while one forward pass is set up
-_FAILURES = (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError)
 
 
 def dense_jacobian(tangents: Tangents, leaves: Sequence[Tensor]) -> Tensor:
@@ -74,7 +74,7 @@ def _rows(outputs: Tensor, leaves: Sequence[Tensor], picks: Tensor) -> Tensor:
 
     try:
         parts = vmap(back)(picks)
-    except _FAILURES:
+    except UNTRANSFORMABLE:
         single = [back(pick) for pick in picks]
         return torch.stack([torch.cat([part.reshape(-1) for part in row]) for row in single])
     return torch.cat([part.reshape(len(picks), -1) for part in parts], 1)
@@ -125,7 +125,7 @@ def jacobian_by_samples(
         if count <= 1 or row_count(program.batch) != count:
             return None
         made = [_samples_rows(program, theta, kept, outputs, place, each) for place in range(each)]
-    except _FAILURES:
+    except UNTRANSFORMABLE:
         return None
     rows = torch.stack(made, 1).reshape(count * each, -1)
     generator = torch.Generator().manual_seed(20_262)

@@ -10,13 +10,12 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from thalweg.curvature.factors import fisher_slopes
+from thalweg.errors import UNTRANSFORMABLE
 from thalweg.objective import AbstractClosure, Closure
 from thalweg.objective.rows import rows_of
 
 
 __all__ = ["fisher_rows", "solve_with_rows"]
-
-_FAILURES = (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError)
 
 
 def fisher_rows(
@@ -106,7 +105,7 @@ def _batch_rows(
         try:
             with batch.ledger.charge(backward=1):
                 parts = each(fixed, order, cotangent)
-        except _FAILURES:
+        except UNTRANSFORMABLE:
             return None
         rows = torch.cat([part.reshape(count, -1) for part in parts], 1).detach()
         whole = torch.autograd.grad(

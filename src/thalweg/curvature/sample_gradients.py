@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.func import grad, vmap
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from thalweg.errors import UNTRANSFORMABLE
 from thalweg.objective import AbstractClosure, Closure
 from thalweg.objective.program import ModelProgram
 from thalweg.objective.rows import row_count, rows_of
@@ -21,7 +22,6 @@ __all__ = ["SampleGradients", "seeded"]
 
 _BYTES = 2**28  # of gradients at a time
 _MOST = 256
-_FAILURES = (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError)
 
 
 @final
@@ -100,7 +100,7 @@ class SampleGradients:
             try:
                 with self.closure.ledger.charge(forward=1, backward=1):
                     return _weights(program, count), _at_once(program, self.closure.params, count)
-            except _FAILURES:
+            except UNTRANSFORMABLE:
                 self._fast = False
         weights: list[float] = []
         gradients: list[Tensor] = []

@@ -16,6 +16,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from thalweg.errors import UNTRANSFORMABLE
 from thalweg.objective.graph import graph_nodes
 from thalweg.objective.ledger import Ledger
 from thalweg.vectors import Vector
@@ -24,7 +25,6 @@ from thalweg.vectors import Vector
 __all__ = ["AbstractProducts", "GradientProducts", "SummedProducts"]
 
 _MEMORY = 2**27  # bytes that the vectors of one pass may take
-_FAILURES = (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError)
 
 
 class AbstractProducts(ABC):
@@ -99,7 +99,7 @@ class GradientProducts(AbstractProducts):
         if self._batched and len(rows[0]) > 1:
             try:
                 parts = self._back(rows, batched=True)
-            except _FAILURES:  # what is truly wrong is wrong for a single vector too
+            except UNTRANSFORMABLE:  # what is truly wrong is wrong for a single vector too
                 self._batched = False
             else:  # torch fills in zeros of the leaf's own shape for one that is not used
                 every = zip(parts, self._leaves, strict=True)

@@ -108,7 +108,7 @@ def _exact(name: str, closure: AbstractClosure, params: Sequence[Tensor], call: 
 
     try:
         loss = call(evaluate)
-    except (RuntimeError, NotImplementedError) as error:
+    except RuntimeError as error:
         _refuse_unless_missing(name, error)
         loss = call(closure)
     if made:
@@ -191,7 +191,7 @@ class Guarded:
         if not self._missing:
             try:
                 return self._within.only(self._products()(self._within.whole(v)))
-            except (RuntimeError, NotImplementedError) as error:
+            except RuntimeError as error:
                 _refuse_unless_missing(self._name, error)
                 self._missing = True
         return self._within.differences(v)
@@ -203,7 +203,7 @@ class Guarded:
                 count = len(rows[0])
                 whole = self._within.whole(rows, count)
                 return self._within.only(self._products().many(whole), count)
-            except (RuntimeError, NotImplementedError) as error:
+            except RuntimeError as error:
                 _refuse_unless_missing(self._name, error)
                 self._missing = True
         single = [self._within.differences(Vector(v)) for v in zip(*rows, strict=True)]

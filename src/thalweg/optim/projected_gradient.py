@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from thalweg.errors import bad_argument
 from thalweg.optim.metadata import Cost, Range, Reference
-from thalweg.optim.projections import Projection
+from thalweg.optim.projections import Projection, nearest_of, sets_of
 from thalweg.optim.seams import Group, Point, StepInfo
 from thalweg.optim.wrapper import AbstractWrapper
 
@@ -103,17 +103,7 @@ class ProjectedGradient(AbstractWrapper):
             if project is None or p.numel() == 0:
                 continue
             given = torch.view_as_real(p) if p.is_complex() else p
-            nearest = project(given.detach())
-            if nearest.shape != given.shape:
-                allowed = f"a function that keeps shapes; it made {tuple(nearest.shape)}"
-                raise bad_argument("ProjectedGradient", "projection", project, allowed)
-            given.copy_(nearest)
+            given.copy_(nearest_of("ProjectedGradient", project, given.detach()))
 
     def _sets(self) -> Sequence[Any]:
-        groups = len(self.param_groups)
-        if not isinstance(self.projection, (list, tuple)):
-            return [self.projection] * groups
-        if len(self.projection) != groups:
-            allowed = f"as long as there are groups, {groups}"
-            raise bad_argument(type(self).__name__, "projection", self.projection, allowed)
-        return self.projection
+        return sets_of(type(self).__name__, self.projection, len(self.param_groups))

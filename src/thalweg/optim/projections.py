@@ -7,9 +7,9 @@ each slice along that dimension.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -21,6 +21,33 @@ from thalweg.optim.nearest import onto_affine, onto_ball, onto_l1_ball, onto_sim
 __all__ = ["Affine", "Ball", "Box", "L1Ball", "NonNegative", "Projection", "Simplex"]
 
 Projection = Callable[[Tensor], Tensor]
+
+
+def sets_of(where: str, projection: Any, groups: int) -> Sequence[Any]:
+    """A set for each group: one for all, or a list of them.
+
+    Raises:
+        ValueError: If there are not as many as groups.
+    """
+    if not isinstance(projection, (list, tuple)):
+        return [projection] * groups
+    if len(projection) != groups:
+        allowed = f"as long as there are groups, {groups}"
+        raise bad_argument(where, "projection", projection, allowed)
+    return projection
+
+
+def nearest_of(where: str, project: Projection, point: Tensor) -> Tensor:
+    """The projected point.
+
+    Raises:
+        ValueError: If its shape is another.
+    """
+    nearest = project(point)
+    if nearest.shape != point.shape:
+        allowed = f"a function that keeps shapes; it made {tuple(nearest.shape)}"
+        raise bad_argument(where, "projection", project, allowed)
+    return nearest
 
 
 @final

@@ -22,7 +22,7 @@ from thalweg.optim.deterministic import AbstractDeterministic
 from thalweg.optim.ground import Ground, Trial
 from thalweg.optim.line_walk import first_length, noise, rounding
 from thalweg.optim.metadata import Cost, Range, Reference
-from thalweg.optim.projections import Projection
+from thalweg.optim.projections import Projection, nearest_of, sets_of
 from thalweg.optim.seams import StepInfo
 
 
@@ -224,20 +224,10 @@ class SpectralProjectedGradient(AbstractDeterministic):
     def _nearest(self, project: Projection | None, part: Tensor) -> Tensor:
         if project is None or not part.numel():
             return part
-        nearest = project(part)
-        if nearest.shape != part.shape:
-            allowed = f"a function that keeps shapes; it made {tuple(nearest.shape)}"
-            raise bad_argument(type(self).__name__, "projection", project, allowed)
-        return nearest
+        return nearest_of(type(self).__name__, project, part)
 
     def _sets(self) -> Sequence[Any]:
-        groups = len(self.param_groups)
-        if not isinstance(self.projection, (list, tuple)):
-            return [self.projection] * groups
-        if len(self.projection) != groups:
-            allowed = f"as long as there are groups, {groups}"
-            raise bad_argument(type(self).__name__, "projection", self.projection, allowed)
-        return self.projection
+        return sets_of(type(self).__name__, self.projection, len(self.param_groups))
 
     @torch.no_grad()
     def _enter(self) -> None:

@@ -152,7 +152,7 @@ def sample_count(problem: Problem, model: nn.Module) -> int:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             model(inputs[:2])
         each = max(counter.get_total_flops() / 2, 1.0)
-    except (RuntimeError, NotImplementedError, TypeError):
+    except (RuntimeError, TypeError):
         each = _FLOPS / 256
     affordable = int(min(max(_FLOPS / each, _FEWEST), _MOST))
     return min(len(inputs), max(affordable, 1))

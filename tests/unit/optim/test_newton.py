@@ -12,30 +12,11 @@ import torch
 import thalweg as tw
 from thalweg.numerics.quadratic_model import diagonal_scale
 from thalweg.optim import Newton, SaddleFreeNewton, TrustRegionNewton
+from unit.optim.second_order_steps import matrix, run, tensor
 
 
 HOW = ["eigen", "cholesky"]
 ROSENBROCK = lambda x: (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2  # noqa: E731
-
-
-def tensor(*entries):
-    return torch.tensor(entries, dtype=torch.float64)
-
-
-def run(optimizer, fn, x, steps):
-    """The points after each step, the start first."""
-    closure = tw.Objective.of(fn).closure(x)
-    path = [x.detach().clone()]
-    for _ in range(steps):
-        optimizer.step(closure)
-        path.append(x.detach().clone())
-    return path
-
-
-def matrix(values, seed=0):
-    rng = np.random.default_rng(seed)
-    q, _ = np.linalg.qr(rng.standard_normal((len(values), len(values))))
-    return torch.from_numpy((q * np.asarray(values)) @ q.T)
 
 
 def hessian_of(fn, x):
